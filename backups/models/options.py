@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+from typing import Self
+
+from django.db import models
+from django.db.models import Q
+
+DEFAULT_TRASH_HOURS = 72
+
+
+class Options(models.Model):
+    """The settings that people change in pages: one row (pk 1). `retention` is the policy for jobs without one of their own."""
+
+    timezone = models.CharField(
+        max_length=64, default="UTC", help_text="The IANA time zone of schedules and of retention's days and weeks."
+    )
+    retention = models.JSONField(default=dict, blank=True)
+    minimum_keep = models.PositiveIntegerField(
+        default=1, help_text="Good copies that every target of every job keeps, whatever the policy says."
+    )
+    trash_hours = models.PositiveIntegerField(
+        default=DEFAULT_TRASH_HOURS, help_text="Hours a deleted backup stays in the storage's trash."
+    )
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        verbose_name_plural = "options"
+        constraints = [
+            models.CheckConstraint(condition=Q(pk=1), name="options_one_row"),
+            models.CheckConstraint(condition=Q(minimum_keep__gte=1), name="options_minimum_keep_at_least_one"),
+        ]
+
+    def __str__(self) -> str:
+        return "Options"
+
+    @classmethod
+    def load(cls) -> Self:
+        """The one row, made with its defaults when it is not there."""
+        return cls.objects.get_or_create(pk=1)[0]

@@ -1,0 +1,91 @@
+"""Moving a backup out of the way, in steps that each leave a state recovery can tell apart: the catalogue says it first."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+
+from backups.choices import BackupState
+from backups.models import Backup
+from backups.services.catalogue import backup_mark_missing
+from backups.storage import ArtifactMissingError, OpenStorage, StorageError
+
+GONE_REASON = "Its file is not in the storage. Nothing was deleted by Keepwell: look for it on the disk or in the storage's own snapshots."
+
+
+class BackupChangedError(Exception):
+    """The backup is not what the plan was made from, so it was left alone."""
+
+
+def backup_trash(
+    *, backup: Backup, storage: OpenStorage, minimum_keep: int, verdict: dict[str, Any], removed_by: str, holder: str
+) -> None:
+    """Move an available backup of a pair to its storage's trash; it can be brought back until it is purged.
+
+    Raises `BackupChangedError` when it is no longer available or the pair would fall under `minimum_keep` good copies, `ArtifactMissingError` (the
+    row then says missing) when its file is not there, and `StorageError` when the storage does not let it be moved.
+    """
+    with transaction.atomic():
+        others = Backup.objects.of_pair(backup.job_id or 0, backup.target_id or 0).good().exclude(pk=backup.pk)
+        floor = max(1, minimum_keep)
+        if others.values("pk")[:floor].count() < floor:
+            raise BackupChangedError(
+                f"{backup.artifact.relative} stays: without it the pair would have fewer than {floor} good copies."
+            )
+        changed = Backup.objects.filter(pk=backup.pk, state=BackupState.AVAILABLE).update(
+            state=BackupState.DELETING, holder=holder, verdict=verdict, removed_by=removed_by, state_reason=""
+        )
+    if not changed:
+        raise BackupChangedError(f"{backup.artifact.relative} changed since the plan was made, and was left alone.")
+    try:
+        storage.move_to_trash(backup.artifact)
+    except ArtifactMissingError:
+        backup_mark_missing(backup=backup, reason=GONE_REASON)
+        raise
+    except StorageError:
+        backup_resume_trashing(backup=backup, storage=storage)
+        raise
+    _trashed(backup, storage)
+
+
+def backup_resume_trashing(*, backup: Backup, storage: OpenStorage) -> None:
+    """Bring a backup that says deleting to where its bytes say it is: back to available, on to trashed, or missing."""
+    name = backup.artifact
+    if storage.in_trash(name):
+        _trashed(backup, storage)
+    elif storage.stat(name) is not None:
+        Backup.objects.filter(pk=backup.pk, state=BackupState.DELETING).update(
+            state=BackupState.AVAILABLE, holder="", verdict=None, removed_by=""
+        )
+    else:
+        backup_mark_missing(backup=backup, reason=GONE_REASON)
+
+
+def backup_purge(*, backup: Backup, storage: OpenStorage, holder: str, trashed_before: datetime) -> None:
+    """Remove the bytes of a backup that has been in the trash since before `trashed_before`. The row stays as a tombstone."""
+    changed = Backup.objects.filter(pk=backup.pk, state=BackupState.TRASHED, trashed_at__lte=trashed_before).update(
+        state=BackupState.PURGING, holder=holder
+    )
+    if not changed:
+        raise BackupChangedError(f"{backup.artifact.relative} is no longer due to be purged, and was left alone.")
+    backup_finish_purge(backup=backup, storage=storage)
+
+
+def backup_finish_purge(*, backup: Backup, storage: OpenStorage) -> None:
+    """Carry a purge to its end; safe to repeat after a crash at any point."""
+    # A crash may have left the sidecar behind when its artifact went to the trash.
+    storage.move_sidecar_to_trash(backup.artifact)
+    storage.purge(backup.artifact)
+    Backup.objects.filter(pk=backup.pk, state=BackupState.PURGING).update(
+        state=BackupState.DELETED, deleted_at=timezone.now(), holder=""
+    )
+
+
+def _trashed(backup: Backup, storage: OpenStorage) -> None:
+    Backup.objects.filter(pk=backup.pk, state=BackupState.DELETING).update(
+        state=BackupState.TRASHED, trashed_at=timezone.now(), holder=""
+    )
+    storage.move_sidecar_to_trash(backup.artifact)

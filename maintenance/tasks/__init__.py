@@ -1,0 +1,27 @@
+"""The kinds of maintenance: one module a kind, found by its job type."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from maintenance.choices import JobType
+from maintenance.tasks import retention_cleanup
+
+if TYPE_CHECKING:
+    from maintenance.models import MaintenanceRun
+    from scheduling.context import RunContext, RunResult
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """How one job type is run: `perform` does the work, `preview` says as figures what it would do."""
+
+    perform: Callable[[MaintenanceRun, RunContext], RunResult]
+    preview: Callable[[MaintenanceRun], RunResult]
+
+
+TASKS: dict[str, Task] = {
+    JobType.RETENTION_CLEANUP: Task(perform=retention_cleanup.perform, preview=retention_cleanup.preview),
+}

@@ -1,0 +1,65 @@
+"""What a running run sees of the machinery: its log, its stop signal, and the ways it can end."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from scheduling.choices import LogLevel, RunOutcome
+
+if TYPE_CHECKING:
+    from scheduling.models import Run
+    from scheduling.run_log import RunLog
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """How the work of a run ended: a sentence, figures for `result_json`, and whether it was a failure."""
+
+    message: str
+    figures: dict[str, Any] = field(default_factory=dict)
+    outcome: RunOutcome = RunOutcome.OK
+    failed: bool = False
+
+
+class RunFailedError(Exception):
+    """The work found a problem it can name; the message is shown to people as it is."""
+
+    def __init__(self, message: str, figures: dict[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.figures = figures or {}
+
+
+class RunStoppedError(Exception):
+    """The run was asked to stop and did."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunContext:
+    """Handed to `RunKind.perform`. `log` may be called from any thread; `stop` is set when the run should end early."""
+
+    run: Run
+    stop: threading.Event
+    run_log: RunLog
+
+    def log(self, level: str, text: str) -> None:
+        self.run_log.add(LogLevel(level), text)
+
+    def info(self, text: str) -> None:
+        self.log(LogLevel.INFO, text)
+
+    def warning(self, text: str) -> None:
+        self.log(LogLevel.WARNING, text)
+
+    def error(self, text: str) -> None:
+        self.log(LogLevel.ERROR, text)
+
+    def checkpoint(self) -> None:
+        """Raise `RunStoppedError` when the run was asked to stop; call it between steps."""
+        if self.stop.is_set():
+            raise RunStoppedError
+
+
+Echo = Callable[[str, str], None]

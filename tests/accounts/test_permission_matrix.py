@@ -1,0 +1,130 @@
+"""URL x method x role, generated: a view that is added later is tested here without a further line."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import transaction
+from django.test import Client
+
+from accounts.roles import VIEWED_APPS
+from tests import factories
+from tests.accounts.routes import Route, routes
+
+# Pages about one's own account need no permission, and neither does the page that everybody arrives at.
+ANY_SIGNED_IN = {"accounts:token_list", "accounts:token_revoke", "accounts:password_change", "dashboard"}
+
+# Which sample a number or name in an address stands for: by the app and the noun that begins the view's name, or by
+# the parameter's own noun (`job_id`).
+SAMPLES = {
+    ("backups", "storage"): factories.StorageFactory,
+    ("backups", "target"): factories.TargetFactory,
+    ("backups", "job"): factories.BackupJobFactory,
+    ("backups", "backup"): factories.BackupFactory,
+    ("backups", "run"): factories.BackupRunFactory,
+    ("maintenance", "job"): factories.MaintenanceJobFactory,
+    ("maintenance", "run"): factories.MaintenanceRunFactory,
+    ("scheduling", "run"): factories.BackupRunFactory,
+}
+
+# A request with an empty body is refused as incomplete before anybody asks who sends it: these operations need one.
+BODIES: dict[str, dict[str, object]] = {}
+
+PAGES = [route for route in routes() if not route.is_public and not route.is_api]
+OPERATIONS = [
+    pytest.param(route, method, id=f"{method} {route.path}")
+    for route in routes()
+    if route.is_api
+    for method in route.operations
+]
+
+
+def app_and_noun(route: Route) -> tuple[str, str]:
+    """("backups", "target") for the page `backups:target_detail` and the operation at `/api/v1/backups/targets/`."""
+    if not route.is_api:
+        app, _, name = route.name.rpartition(":")
+        return app, name.partition("_")[0]
+    before = route.path.partition("<")[0].strip("/").split("/")
+    return next((part for part in before if part in VIEWED_APPS), "backups"), before[-1].removesuffix("s")
+
+
+def sample_url(route: Route) -> str:
+    """The address of the route for objects that exist (or, without a sample, with values that could)."""
+    app, noun = app_and_noun(route)
+    values: dict[str, object] = {}
+    for name in route.parameters:
+        if name == "kind":
+            values[name] = "backup"
+        elif name in ("pk", "uid", "key"):
+            factory = SAMPLES.get((app, noun))
+            values[name] = getattr(factory(), name) if factory else 1
+        elif name.endswith("_id"):
+            factory = SAMPLES.get((app, name.removesuffix("_id")))
+            values[name] = factory().pk if factory else 1
+        else:
+            pytest.fail(f"{route.name} has the parameter {name}: say in this test which value it gets.")
+    return route.url(values)
+
+
+def status_for(user: User, method: str, url: str, body: dict[str, object] | None = None) -> int:
+    """The status of the answer; an exception in the view is raised here. What the request changed is rolled back."""
+    client = Client()
+    client.force_login(user)
+    before = transaction.savepoint_create()
+    if body is None:
+        answer = client.generic(method, url, content_type="application/x-www-form-urlencoded")
+    else:
+        answer = client.generic(method, url, json.dumps(body), content_type="application/json")
+    transaction.savepoint_rollback(before)
+    return answer.status_code
+
+
+def test_there_is_something_to_test() -> None:
+    assert len(PAGES) >= 20
+    assert len(OPERATIONS) >= 6
+
+
+@pytest.mark.parametrize("route", PAGES, ids=lambda route: route.name)
+def test_every_page_says_which_permission_it_needs(route: Route) -> None:
+    assert route.required_permissions is not None, f"{route.name} needs @requires or @signed_in"
+    assert route.required_permissions or route.name in ANY_SIGNED_IN
+
+
+@pytest.mark.parametrize(("route", "method"), OPERATIONS)
+def test_every_api_operation_says_which_permission_it_needs(route: Route, method: str) -> None:
+    assert getattr(route.operations[method], "required_permissions", ()), f"{route.path} needs @requires_api"
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("route", PAGES, ids=lambda route: route.name)
+def test_a_page_is_refused_to_a_role_exactly_when_it_lacks_the_permission(
+    route: Route, method: str, members: dict[str, User]
+) -> None:
+    url, answers = sample_url(route), {}
+    for role, user in members.items():
+        answers[role] = status_for(user, method, url)
+    for role, user in members.items():
+        if user.has_perms(route.required_permissions or ()):
+            assert answers[role] != 403, f"{role} has {route.required_permissions} and is refused: {answers}"
+            assert answers[role] < 500, answers
+        else:
+            assert answers[role] in (403, 405), f"{role} lacks {route.required_permissions}: {answers}"
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("route", "method"), OPERATIONS)
+def test_an_api_operation_is_refused_to_a_role_exactly_when_it_lacks_the_permission(
+    route: Route, method: str, members: dict[str, User]
+) -> None:
+    url = sample_url(route)
+    permissions = getattr(route.operations[method], "required_permissions", ())
+    for role, user in members.items():
+        status = status_for(user, method, url, BODIES.get(route.path, {}))
+        if user.has_perms(permissions):
+            assert status != 403, f"{role} has {permissions} and is refused"
+            assert status < 500
+        else:
+            assert status == 403, f"{role} lacks {permissions} and gets {status}"
