@@ -10,7 +10,6 @@ from config.api import api
 from config.health import health
 from config.views import dashboard
 
-
 # What ninja adds to the operations; people read these in the browser, so they keep the sign-in page.
 API_PAGES = ("openapi-json", "openapi-view", "api-root")
 

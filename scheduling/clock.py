@@ -10,6 +10,7 @@ from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
+from django.db import connections
 from django_apscheduler.jobstores import DjangoJobStore
 
 from scheduling.cron import ScheduleError, load_zone, parse_cron
@@ -69,11 +70,21 @@ class ScheduleStore(DjangoJobStore):  # type: ignore[misc]
         """Listen to nothing."""
 
 
+class ClockThread(BackgroundScheduler):  # type: ignore[misc]
+    """APScheduler's thread, which gives its database connections back when it ends."""
+
+    def _main_loop(self) -> None:
+        try:
+            super()._main_loop()
+        finally:
+            connections.close_all()
+
+
 class Clock:
     """The schedules as they are applied to APScheduler."""
 
     def __init__(self) -> None:
-        self.scheduler: Any = BackgroundScheduler(
+        self.scheduler: Any = ClockThread(
             jobstores={"default": ScheduleStore()},
             executors={"default": ThreadPoolExecutor(4)},
             # After downtime a schedule fires once, however many of its times have passed and however long ago.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from django.db import close_old_connections
+from django.db import connections
 from django.utils import timezone
 
 from scheduling.choices import RunTrigger
@@ -35,11 +35,10 @@ def scheduled_dispatch(kind: str, job_id: int | str, *, inline: bool = False, **
 
 def fire(kind: str, job_id: str) -> None:
     """What the clock calls: a stable name and string arguments, since both live in its job store."""
-    close_old_connections()
     try:
         scheduled_dispatch(kind, job_id)
     finally:
-        close_old_connections()
+        connections.close_all()
 
 
 def dispatch_run(

@@ -23,28 +23,41 @@ class Heartbeat:
 
     @property
     def text(self) -> str:
-        if self.alive:
-            return "Scheduler alive"
-        return "Scheduler not running: nothing is backed up or cleaned up. Start it with “make run”."
+        return "Scheduler alive" if self.alive else "Scheduler not running"
+
+    @property
+    def is_overdue(self) -> bool:
+        """The next fire has passed: the clock is about to name another."""
+        return self.next_at is not None and self.next_at <= timezone.now()
+
+
+def scheduler_alive() -> bool:
+    """Whether the scheduler has given a sign of life in the last half minute; one small query."""
+    return SchedulerState.objects.filter(seen_at__gt=timezone.now() - ALIVE_FOR).exists()
 
 
 def scheduler_heartbeat() -> Heartbeat:
-    """The scheduler's last sign of life and its next fire; two small queries."""
+    """The scheduler's last sign of life and its next fire; three small queries at most."""
     state = SchedulerState.objects.first()
-    alive = state is not None and timezone.now() - state.seen_at < ALIVE_FOR
-    if not alive:
+    if state is None or timezone.now() - state.seen_at >= ALIVE_FOR:
         return Heartbeat(alive=False, seen_at=state.seen_at if state else None)
-    following = DjangoJob.objects.filter(next_run_time__isnull=False).order_by("next_run_time").only("id", "next_run_time").first()
+    fires = DjangoJob.objects.filter(next_run_time__isnull=False).order_by("next_run_time")
+    following: tuple[str, datetime] | None = fires.values_list("id", "next_run_time").first()
+    if following is None:
+        return Heartbeat(alive=True, seen_at=state.seen_at)
     return Heartbeat(
-        alive=True,
-        seen_at=state.seen_at if state else None,
-        next_name=_job_name(following.id) if following else "",
-        next_at=following.next_run_time if following else None,
+        alive=True, seen_at=state.seen_at, next_name=_job_name(following[0]), next_at=following[1]
     )
 
 
 def _job_name(schedule_id: str) -> str:
-    kind, _, pk = schedule_id.partition(":")
-    job_field = get_kind(kind).run_model._meta.get_field("job")
-    job = job_field.related_model._default_manager.filter(pk=pk).first()  # type: ignore[union-attr]
+    """The name of the job behind an entry of the clock's store, which is not ours alone: what cannot be read is shown as it is."""
+    kind_name, _, pk = schedule_id.partition(":")
+    try:
+        related = get_kind(kind_name).run_model._meta.get_field("job").related_model
+    except LookupError:
+        return schedule_id
+    if not isinstance(related, type) or not pk.isdecimal():
+        return schedule_id
+    job = related._default_manager.filter(pk=pk).first()
     return str(job) if job else schedule_id

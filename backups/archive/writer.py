@@ -64,9 +64,7 @@ def write_archive(
             hashing.put(chunk)
             writing.put(chunk)
 
-        while count := stream.readinto(view):
-            if stop.is_set():
-                raise Stopped
+        while count := _fill(stream, view, stop):
             stream_bytes += count
             for chunk in chunker.compress(view[:count]):
                 pass_on(chunk)
@@ -75,6 +73,19 @@ def write_archive(
         for chunk in chunker.finish():  # type: ignore[no-untyped-call]  # zstandard's stub
             pass_on(chunk)
     return Written(size=writing.bytes, sha256=digest.hexdigest(), stream_bytes=stream_bytes)
+
+
+def _fill(stream: Readable, view: memoryview, stop: threading.Event) -> int:
+    """Read until the block is full or the stream ends: zstandard's threads run side by side on large inputs only."""
+    filled = 0
+    while filled < len(view):
+        count = stream.readinto(view[filled:])
+        if stop.is_set():
+            raise Stopped
+        if not count:
+            break
+        filled += count
+    return filled
 
 
 def _usable_cpus() -> int:

@@ -182,7 +182,7 @@ class Ledger:
         return Reason(kind="outside", rule=rule, text=text)
 
     def _hint(self, rank: int) -> Reason | None:
-        """The smallest raise of one count that keeps the copy; of equal ones, that of a rule that is on."""
+        """The smallest raise of one count, that of a rule that is off included, that keeps the copy."""
         raises = []
         for order, rule in enumerate(COUNT_RULES):
             count, heads = self.policy.count(rule), self.heads[rule]
@@ -193,10 +193,10 @@ class Ledger:
             else:
                 continue
             if count != UNLIMITED and needed <= MAXIMUM:
-                raises.append((needed - count, count == 0, order, needed))
+                raises.append((needed - count, order, needed))
         if not raises:
             return None
-        _, _, order, needed = min(raises)
+        _, order, needed = min(raises)
         rule = COUNT_RULES[order]
         return Reason(kind="hint", rule=rule, text=f"would stay with keep_{rule} {needed}", count=needed)
 

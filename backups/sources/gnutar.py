@@ -76,7 +76,8 @@ class GnuTar:
     def __init__(
         self, tar: str, roots: Sequence[Path], exclude: Sequence[str], *, log: Log, stop: threading.Event
     ) -> None:
-        self._arguments = [tar, *_OPTIONS, *_exclusions(exclude)]
+        self._executable = tar
+        self._arguments = ["tar", *_OPTIONS, *_exclusions(exclude)]
         self._names = [os.fsencode(root)[1:] or b"." for root in roots]
         self._shown = tuple(printable(name) for name in self._names)
         self._log = log
@@ -95,6 +96,8 @@ class GnuTar:
         try:
             self._process = subprocess.Popen(
                 [*self._arguments, f"--index-file=/dev/fd/{index_write}", "--", *self._names],
+                # tar puts the name it was called by before each of its messages.
+                executable=self._executable,
                 stdin=subprocess.DEVNULL,
                 stdout=out_write,
                 stderr=error_write,

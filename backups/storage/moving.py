@@ -40,10 +40,11 @@ def move_by_rename(source: int, name: str, destination: int, new_name: str) -> N
 
 
 def move_by_reservation(source: int, name: str, destination: int, new_name: str) -> None:
-    """Create the name exclusively and empty, then rename over it. An empty file of that name is an earlier reservation.
+    """Create the name exclusively and empty, then rename over it.
 
-    An artifact or sidecar is never empty, so nothing is lost by taking such a name over.
+    An empty file of that name is an earlier reservation: an artifact or sidecar is never empty.
     """
+    os.stat(name, dir_fd=source, follow_symlinks=False)  # reserve nothing for a file that is not there
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         os.close(os.open(new_name, flags, 0o600, dir_fd=destination))

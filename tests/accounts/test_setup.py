@@ -54,6 +54,7 @@ def test_the_link_makes_one_administrator_who_is_signed_in_and_then_is_gone(clie
 def test_a_token_left_behind_by_a_crash_opens_nothing_once_there_is_an_administrator(client: Any) -> None:
     path = setup_path()
     User.objects.create_superuser("root")
+    assert client.get(path).status_code == 404
     assert client.post(path, {**FORM, "username": "second"}).status_code == 404
     assert User.objects.count() == 1
 

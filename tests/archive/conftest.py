@@ -1,3 +1,5 @@
+# Names here are bytes, some of them not UTF-8, and modes are meant to be odd.
+# ruff: noqa: PTH, S103
 from __future__ import annotations
 
 import os
@@ -96,7 +98,7 @@ def pack(tmp_path: Path) -> Callable[..., Path]:
         stop = threading.Event()
         files = SOURCES["files"]
         config = files.clean({"paths": [str(path) for path in paths], "exclude": list(exclude)})
-        with archive.open("wb") as file, files.open(config, log=lambda level, text: None, stop=stop) as stream:
+        with archive.open("wb") as file, files.open(config, log=lambda *_: None, stop=stop) as stream:
             written = write_archive(stream, file, stop=stop)
         assert isinstance(written, Written)
         assert written.size == archive.stat().st_size

@@ -49,7 +49,7 @@ def unpack(
         io.BytesIO(archive),
         destination,
         stop=threading.Event(),
-        log=lambda level, text: lines.append(text),
+        log=lambda _, text: lines.append(text),
         limits=limits,
         owner=True,
     )
@@ -207,15 +207,14 @@ def raw_archive() -> bytearray:
         pytest.param(lambda raw: raw[:3072], 2, id="no end marker"),
         pytest.param(lambda raw: raw[:1540] + b"!!!" + raw[1543:], 1, id="a damaged header"),
         pytest.param(lambda raw: raw[:1536] + b"\0" * 1024 + raw[1536:], 1, id="an end in the middle"),
-        pytest.param(lambda raw: b"", 0, id="nothing"),
+        pytest.param(lambda _: b"", 0, id="nothing"),
     ],
 )
 def test_damage_is_never_taken_for_the_end(damage: object, intact: int, tmp_path: Path) -> None:
     raw = damage(raw_archive())  # type: ignore[operator]
-    found = []
+    found: list[bytes] = []
     with pytest.raises(DamagedArchiveError):
-        for member in open_members(io.BytesIO(zstandard.compress(bytes(raw)))):
-            found.append(member.path)
+        found.extend(member.path for member in open_members(io.BytesIO(zstandard.compress(bytes(raw)))))
     assert len(found) == intact
     with pytest.raises(DamagedArchiveError):
         unpack(zstandard.compress(bytes(raw)), tmp_path / "out")

@@ -88,7 +88,7 @@ def test_a_full_disk_is_raised_and_all_threads_end() -> None:
 
 def test_a_full_disk_at_the_last_block_is_raised_too() -> None:
     class FullAtOnce:
-        def write(self, data: memoryview) -> int:
+        def write(self, _: memoryview) -> int:
             raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.raises(OSError, match="No space left"):

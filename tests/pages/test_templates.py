@@ -12,6 +12,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from django import forms
+from django.contrib.messages import constants
+from django.contrib.messages.storage.base import Message
 from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
@@ -403,9 +405,12 @@ def test_a_pager_of_one_page_is_nothing() -> None:
 
 
 def test_messages_are_a_status_region_that_can_ride_along() -> None:
-    message = {"level_tag": "error", "text": "x", "__str__": "x"}
+    message = Message(constants.ERROR, "etc was not backed up.")
     assert 'role="status"' in render_to_string("includes/messages.html", {})
-    assert 'hx-swap-oob="innerHTML"' in render_to_string("includes/messages.html", {"oob": True, "messages": [message]})
+    html = render_to_string("includes/messages.html", {"oob": True, "messages": [message]})
+    assert 'hx-swap-oob="innerHTML"' in html
+    assert 'data-status="error"' in html
+    assert "etc was not backed up." in html
     assert "<div" not in render_to_string("includes/messages.html", {"oob": True})
 
 

@@ -72,7 +72,7 @@ counts = st.one_of(st.just(0), st.just(0), st.integers(-1, 8))
 
 
 def policies(*, windows: bool = True, empty: bool = False) -> st.SearchStrategy[Policy]:
-    """Policies with few rules on; `windows` allows the `within_*` rules by period, `empty` a policy without any rule."""
+    """Policies with few rules on; `windows` allows the `within_*` rules by period, `empty` one without any rule."""
     fields = {f"keep_{rule}": counts for rule in COUNT_RULES}
     for rule in WITHIN_RULES if windows else ("within",):
         fields[f"keep_{rule}"] = st.one_of(st.none(), st.none(), durations)

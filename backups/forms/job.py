@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+from zoneinfo import available_timezones
+
+from django import forms
+
+from backups.forms.retention import RULE_FIELDS, RetentionFields
+from backups.models import BackupJob, Storage, Target
+from backups.services.names import MAX_NAME
+from scheduling.cron import MAX_LENGTH
+
+OPTIONS, OWN = "options", "own"
+POLICIES = ((OPTIONS, "Use the policy in Options"), (OWN, "A policy of this job’s own"))
+
+
+@cache
+def zone_names() -> list[str]:
+    """The IANA names that a person would choose from: areas and cities, and UTC."""
+    outdated = ("Etc/", "SystemV/", "US/", "Brazil/", "Canada/", "Chile/", "Mexico/")
+    return ["UTC", *sorted(name for name in available_timezones() if "/" in name and not name.startswith(outdated))]
+
+
+class JobForm(RetentionFields):
+    """A backup job. `retention()` and `values()` give what `job_create` and `job_update` take."""
+
+    name = forms.CharField(max_length=MAX_NAME, help_text="Such as “nightly”.")
+    targets = forms.ModelMultipleChoiceField(
+        queryset=Target.objects.all(),
+        widget=forms.CheckboxSelectMultiple,
+        error_messages={"required": "Choose at least one target to back up."},
+    )
+    storage = forms.ModelChoiceField(
+        queryset=Storage.objects.all(),
+        empty_label=None,
+        help_text="Where its copies go.",
+        error_messages={"required": "Choose where its copies go."},
+    )
+    schedule = forms.CharField(
+        required=False,
+        max_length=MAX_LENGTH,
+        widget=forms.TextInput(attrs={"class": "mono", "spellcheck": "false", "autocomplete": "off"}),
+        help_text=(
+            "Five cron fields: minute, hour, day of month, month, day of week; or <code>@daily</code> and the like. "
+            "Blank: only by hand."
+        ),
+    )
+    timezone = forms.CharField(
+        label="Time zone",
+        required=False,
+        max_length=64,
+        widget=forms.TextInput(attrs={"list": "zones", "spellcheck": "false", "autocomplete": "off"}),
+        help_text="Such as Europe/Berlin. Blank: the one in Options.",
+    )
+    enabled = forms.BooleanField(
+        label="Run on its schedule",
+        required=False,
+        help_text="Without this it runs only by hand.",
+    )
+    policy = forms.ChoiceField(label="Which copies stay", choices=POLICIES, widget=forms.RadioSelect)
+
+    def __init__(self, *args: Any, job: BackupJob | None = None, **kwargs: Any) -> None:
+        self._stored_zone = (job.retention or {}).get("timezone", "") if job else ""
+        if job is not None:
+            kwargs["initial"] = self._initial_of(job)
+        super().__init__(*args, **kwargs)
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or self.cleaned_data
+        if cleaned.get("policy") == OPTIONS:
+            # The rules are not in use, and not in sight either: what they hold must not stand in the way.
+            for field in RULE_FIELDS:
+                self.errors.pop(field, None)
+        return cleaned
+
+    def retention(self) -> dict[str, Any] | None:
+        """The job's own policy, with the time zone that it was given elsewhere; None for the one in Options."""
+        if self.cleaned_data["policy"] == OPTIONS:
+            return None
+        zone = {"timezone": self._stored_zone} if self._stored_zone else {}
+        return {**self.policy_mapping(), **zone}
+
+    def values(self) -> dict[str, Any]:
+        """The keyword arguments of `job_create` and `job_update`; needs a form that was validated."""
+        plain = ("name", "storage", "schedule", "timezone", "enabled")
+        targets = list(self.cleaned_data["targets"])
+        return {**{key: self.cleaned_data[key] for key in plain}, "targets": targets, "retention": self.retention()}
+
+    @staticmethod
+    def _initial_of(job: BackupJob) -> dict[str, Any]:
+        return {
+            **RetentionFields.initial_from(job.retention),
+            "name": job.name,
+            "targets": list(job.targets.values_list("pk", flat=True)),
+            "storage": job.storage_id,
+            "schedule": job.schedule,
+            "timezone": job.timezone,
+            "enabled": job.enabled,
+            "policy": OPTIONS if job.retention is None else OWN,
+        }

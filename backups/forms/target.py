@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+
+from backups.forms.lines import LinesField
+from backups.models import Target
+from backups.services.names import MAX_NAME
+from backups.services.storages import printable_path
+
+NAME_HELP = "What people, commands and log lines call it, such as “etc” or “photos”."
+PATHS_HELP = "Absolute paths of folders or files on this machine, one a line."
+EXCLUDE_HELP = (
+    "Patterns, one a line, such as <code>*.tmp</code> or <code>node_modules</code>. A pattern that begins with a slash "
+    "is matched from the root; any other against every name and what follows a slash."
+)
+
+
+class TargetForm(forms.Form):
+    """A target of files and folders: its name, and the paths and patterns that its source kind reads."""
+
+    name = forms.CharField(max_length=MAX_NAME, help_text=NAME_HELP)
+    paths = LinesField(
+        label="Folders and files",
+        help_text=PATHS_HELP,
+        error_messages={"required": "Give at least one absolute path, such as /etc."},
+    )
+    exclude = LinesField(label="Leave out", required=False, help_text=EXCLUDE_HELP)
+
+    def __init__(self, *args: Any, target: Target | None = None, **kwargs: Any) -> None:
+        # What a browser cannot show or send back (a name that is not UTF-8) is shown escaped, and means itself again.
+        self._stored = {printable_path(text): text for text in (*target.paths, *target.exclude)} if target else {}
+        if target is not None:
+            kwargs["initial"] = {
+                "name": target.name,
+                "paths": [printable_path(text) for text in target.paths],
+                "exclude": [printable_path(text) for text in target.exclude],
+            }
+        super().__init__(*args, **kwargs)
+
+    def config(self) -> dict[str, Any]:
+        """The source kind's configuration; needs a form that was validated."""
+        return {key: [self._stored.get(line, line) for line in self.cleaned_data[key]] for key in ("paths", "exclude")}
