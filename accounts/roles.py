@@ -49,6 +49,8 @@ _ADMINISTRATOR_PERMISSIONS = _OPERATOR_PERMISSIONS | {
     "backups.change_options",
     "backups.restore_backup",
     "backups.accept_backup",
+    "maintenance.add_maintenancejob",
+    "maintenance.delete_maintenancejob",
     "auth.view_user",
     "auth.add_user",
     "auth.change_user",

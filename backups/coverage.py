@@ -1,4 +1,4 @@
-"""How well targets and jobs are doing, for the lists and pages that show them: a few queries whatever the number of rows."""
+"""How well targets and jobs are doing, for the pages that show them: a few queries whatever the number of rows."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from django.db.models import Count, Exists, Max, Min, OuterRef, Q, QuerySet, Subquery, Sum
 
-from backups.choices import AttemptStatus, BackupState
+from backups.choices import ON_STORAGE, AttemptStatus, BackupState
 from backups.models import Backup, BackupJob, BackupJobTarget, BackupRun, BackupRunTarget, Options, Target
 from scheduling.cron import ScheduleError, parse_cron
 from scheduling.items import ScheduledItem
@@ -107,8 +108,9 @@ def job_rows(jobs: Iterable[BackupJob], *, now: datetime) -> list[JobRow]:
     targets: dict[int, list[Target]] = defaultdict(list)
     for link in BackupJobTarget.objects.filter(job_id__in=pks).select_related("target").order_by("target__name"):
         targets[link.job_id].append(link.target)
-    newest = BackupRun.objects.filter(job=OuterRef("pk")).order_by("-queued_at", "-pk").values("pk")[:1]
-    last = dict(BackupJob.objects.filter(pk__in=pks).order_by().annotate(last=Subquery(newest)).values_list("pk", "last"))
+    newest = BackupRun.objects.filter(job=OuterRef("pk")).order_by("-pk").values("pk")[:1]
+    with_last = BackupJob.objects.filter(pk__in=pks).order_by().annotate(last=Subquery(newest))
+    last = dict(with_last.values_list("pk", "last"))
     runs = BackupRun.objects.in_bulk([pk for pk in last.values() if pk is not None])
     zone = Options.load().timezone
     return [
@@ -118,25 +120,23 @@ def job_rows(jobs: Iterable[BackupJob], *, now: datetime) -> list[JobRow]:
 
 
 def job_pairs(job: BackupJob) -> list[PairRow]:
-    """The job's targets by name with their copies, then those that are no longer its targets but of which it has copies."""
+    """The job's targets by name with their copies, then former targets of which it still has copies."""
     rows = Backup.objects.filter(job=job)
-    copies = copies_by("target_id", rows)
+    copies = copies_by("target_id", rows.filter(target__isnull=False))
     current = {target.pk: target.name for target in job.targets.order_by("name")}
-    pairs = [
-        PairRow(target_id=pk, target_name=name, copies=copies.get(pk, Copies()), is_current=True)
-        for pk, name in current.items()
+    former = Target.objects.filter(pk__in=copies.keys() - current.keys()).order_by("name").values_list("pk", "name")
+    deleted = copies_by("target_name", rows.filter(target__isnull=True))
+    return [
+        *(_pair(pk, name, copies.get(pk), is_current=True) for pk, name in current.items()),
+        *(_pair(pk, name, copies.get(pk), is_current=False) for pk, name in former),
+        *(_pair(None, name, found, is_current=False) for name, found in sorted(deleted.items())),
     ]
-    former = rows.on_storage().exclude(target_id__in=current).order_by().values_list("target_id", "target_name").distinct()
-    for pk, name in sorted(former, key=lambda pair: pair[1]):
-        pairs.append(PairRow(target_id=pk, target_name=name, copies=copies.get(pk, Copies()), is_current=False))
-    return pairs
 
 
-def copies_by(key: str, backups: QuerySet[Backup]) -> dict[int | None, Copies]:
+def copies_by(key: str, backups: QuerySet[Backup]) -> dict[Any, Copies]:
     """The copies on storage among `backups`, summed up by the column `key`."""
-    on_storage = Q(state__in=("available", "missing", "quarantined"))
     figures = (
-        backups.filter(on_storage)
+        backups.filter(state__in=ON_STORAGE)
         .order_by()
         .values(key)
         .annotate(
@@ -174,6 +174,10 @@ def is_late(job: BackupJob, newest: datetime, *, default_zone: str, now: datetim
     except ScheduleError:
         return False
     return second < now
+
+
+def _pair(target_id: int | None, name: str, copies: Copies | None, *, is_current: bool) -> PairRow:
+    return PairRow(target_id=target_id, target_name=name, copies=copies or Copies(), is_current=is_current)
 
 
 def _last_attempts(target_ids: list[int]) -> dict[int, BackupRunTarget]:

@@ -1,4 +1,36 @@
 from __future__ import annotations
 
+from django.urls import path
+
+from backups.views import backups, jobs, protect, schedules, storages, targets
+
 app_name = "backups"
-urlpatterns: list[object] = []
+
+urlpatterns = [
+    path("protect/", protect.protect, name="protect"),
+    path("targets/", targets.list_, name="target_list"),
+    path("targets/new/", targets.create, name="target_create"),
+    path("targets/<int:pk>/", targets.detail, name="target_detail"),
+    path("targets/<int:pk>/edit/", targets.edit, name="target_edit"),
+    path("targets/<int:pk>/delete/", targets.delete, name="target_delete"),
+    path("targets/<int:pk>/test/", targets.test, name="target_test"),
+    path("storages/", storages.list_, name="storage_list"),
+    path("storages/new/", storages.create, name="storage_create"),
+    path("storages/<int:pk>/", storages.detail, name="storage_detail"),
+    path("storages/<int:pk>/edit/", storages.edit, name="storage_edit"),
+    path("storages/<int:pk>/delete/", storages.delete, name="storage_delete"),
+    path("storages/<int:pk>/check/", storages.check, name="storage_check"),
+    path("storages/<int:pk>/initialise/", storages.initialise, name="storage_initialise"),
+    path("backup-jobs/", jobs.list_, name="job_list"),
+    path("backup-jobs/new/", jobs.create, name="job_create"),
+    path("backup-jobs/schedule-words/", schedules.words, name="schedule_words"),
+    path("backup-jobs/<int:pk>/", jobs.detail, name="job_detail"),
+    path("backup-jobs/<int:pk>/edit/", jobs.edit, name="job_edit"),
+    path("backup-jobs/<int:pk>/delete/", jobs.delete, name="job_delete"),
+    path("backup-jobs/<int:pk>/run/", jobs.run, name="job_run"),
+    path("backup-jobs/<int:pk>/toggle/", jobs.toggle, name="job_toggle"),
+    path("backups/", backups.list_, name="backup_list"),
+    # A slug, not any text: some databases refuse to look for what cannot be in them, such as NUL.
+    path("backups/<slug:uid>/", backups.detail, name="backup_detail"),
+    path("backups/<slug:uid>/accept/", backups.accept, name="backup_accept"),
+]

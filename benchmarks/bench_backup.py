@@ -3,7 +3,8 @@
     python benchmarks/bench_backup.py [--small] [--rounds N] [--work FOLDER]
 
 The baseline is `tar | zstd -3 -T0 -o out; sync out; sha256sum out`; it syncs its own file only, so that what else the
-machine writes does not count against it. Both sides read warm files: the first round of each tree is not counted. The ratio is the baseline's time over Keepwell's: 1.0 and more is as fast or faster.
+machine writes does not count against it. Both sides read warm files: the first round of each tree is not counted.
+The ratio is the baseline's time over Keepwell's: 1.0 and more is as fast or faster.
 """
 
 from __future__ import annotations

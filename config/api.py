@@ -1,5 +1,157 @@
+"""The JSON API's root: who may call it, what it reads, and how it says no."""
+
 from __future__ import annotations
 
-from ninja import NinjaAPI
+import json
+from typing import Any, NoReturn
 
-api = NinjaAPI(title="Keepwell", version="1", urls_namespace="api")
+from django.core.exceptions import ObjectDoesNotExist, RequestDataTooBig, ValidationError
+from django.http import HttpRequest, HttpResponse
+from ninja import NinjaAPI
+from ninja.errors import AuthenticationError, HttpError
+from ninja.errors import ValidationError as UnfitError
+from ninja.parser import Parser
+
+from accounts.api import BearerToken, SessionUser
+from backups.api import router as backups_router
+from config import __version__
+from maintenance.api import retention_router
+from maintenance.api import router as maintenance_router
+
+MAX_DEPTH = 20
+
+
+class BodyError(ValueError):
+    """A body that cannot be read; the text says why."""
+
+
+class StrictParser(Parser):
+    """JSON as the databases can hold it: no NUL, no half of a surrogate pair, no NaN, no bottomless nesting."""
+
+    def parse_body(self, request: HttpRequest) -> Any:
+        try:
+            document = json.loads(request.body.decode("utf-8"), parse_constant=_no_constant)
+        except UnicodeDecodeError as error:
+            raise BodyError("The body is not UTF-8 text.") from error
+        except json.JSONDecodeError as error:
+            raise BodyError(
+                f"The body is not JSON: {error.msg.lower()} (line {error.lineno}, column {error.colno})."
+            ) from error
+        except RecursionError as error:
+            raise BodyError("The body is nested too deeply.") from error
+        _check(document, MAX_DEPTH)
+        return document
+
+
+def _no_constant(text: str) -> NoReturn:
+    raise BodyError(f"The body holds {text}, which is not a JSON number.")
+
+
+def _check(value: object, depth: int) -> None:
+    if depth < 0:
+        raise BodyError("The body is nested too deeply.")
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _check(key, depth)
+            _check(item, depth - 1)
+    elif isinstance(value, list):
+        for item in value:
+            _check(item, depth - 1)
+    elif isinstance(value, str):
+        if "\0" in value:
+            raise BodyError("The body holds a NUL character.")
+        if any("\ud800" <= character <= "\udfff" for character in value):
+            raise BodyError("The body holds half of a surrogate pair, which is not a character.")
+
+
+api = NinjaAPI(
+    title="Keepwell",
+    version=__version__,
+    description=(
+        "Everything the pages do. Send `Authorization: Bearer kw_…` with a token from your account page, or use the session of a signed-in "
+        "browser (then every change needs the CSRF token in `X-CSRFToken`). Refusals are `{\"detail\": …}`, with `errors` by field for 422."
+    ),
+    urls_namespace="api",
+    auth=[BearerToken(), SessionUser()],
+    parser=StrictParser(),
+)
+api.add_router("/maintenance", maintenance_router)
+api.add_router("/settings/retention", retention_router)
+api.add_router("", backups_router)
+
+
+def _answer(request: HttpRequest, status: int, detail: str, errors: dict[str, list[str]] | None = None) -> HttpResponse:
+    body: dict[str, Any] = {"detail": detail}
+    if errors:
+        body["errors"] = errors
+    return api.create_response(request, body, status=status)
+
+
+@api.exception_handler(AuthenticationError)
+def not_signed_in(request: HttpRequest, _error: AuthenticationError) -> HttpResponse:
+    """401, with the two ways to say who one is."""
+    detail = "Sign in, or send a token from your account page as “Authorization: Bearer kw_…”. A revoked or expired one is refused."
+    answer = _answer(request, 401, detail)
+    answer["WWW-Authenticate"] = "Bearer"
+    return answer
+
+
+@api.exception_handler(HttpError)
+def refused(request: HttpRequest, error: HttpError) -> HttpResponse:
+    """What an operation refuses by itself, and bodies that cannot be read."""
+    if isinstance(error.__cause__, BodyError):
+        return _answer(request, 422, str(error.__cause__))
+    if error.status_code == 403 and error.message == "CSRF check Failed":
+        return _answer(request, 403, "The CSRF token is missing or wrong. Send the page's token in the header X-CSRFToken.")
+    return _answer(request, error.status_code, error.message)
+
+
+@api.exception_handler(UnfitError)
+def unfit(request: HttpRequest, error: UnfitError) -> HttpResponse:
+    """Parameters and bodies that are not of the described form."""
+    errors: dict[str, list[str]] = {}
+    for problem in error.errors:
+        errors.setdefault(_field(problem["loc"]), []).append(_words(problem))
+    return _answer(request, 422, _sentence(errors), errors)
+
+
+@api.exception_handler(ValidationError)
+def not_accepted(request: HttpRequest, error: ValidationError) -> HttpResponse:
+    """What a service refused: 422 when a field is at fault, 409 when the state of things is."""
+    if hasattr(error, "error_dict"):
+        errors = {field: [str(message) for message in messages] for field, messages in error.message_dict.items()}
+        return _answer(request, 422, _sentence(errors), errors)
+    return _answer(request, 409, " ".join(str(message) for message in error.messages))
+
+
+@api.exception_handler(ObjectDoesNotExist)
+def gone(request: HttpRequest, _error: ObjectDoesNotExist) -> HttpResponse:
+    """Something was deleted between being looked up and being changed."""
+    return _answer(request, 404, "It was deleted just now.")
+
+
+@api.exception_handler(RequestDataTooBig)
+def too_big(request: HttpRequest, _error: RequestDataTooBig) -> HttpResponse:
+    return _answer(request, 413, "The body is too big.")
+
+
+def _field(loc: tuple[str | int, ...]) -> str:
+    """The place as the caller wrote it: without the part of the request, and without our name for the body."""
+    source, *path = loc
+    if source == "body":
+        path = path[1:]
+    return ".".join(str(part) for part in path) or str(source)
+
+
+def _words(problem: dict[str, Any]) -> str:
+    known = {
+        "missing": "This is required.",
+        "extra_forbidden": "There is no such field.",
+        "model_attributes_type": "A JSON object is expected.",
+    }
+    text = known.get(problem["type"]) or str(problem["msg"]).removeprefix("Value error, ")
+    return text if text.endswith(".") else f"{text[:1].upper()}{text[1:]}."
+
+
+def _sentence(errors: dict[str, list[str]]) -> str:
+    return " ".join(f"{field}: {' '.join(messages)}" for field, messages in errors.items())

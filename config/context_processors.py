@@ -9,6 +9,6 @@ from config import __version__
 from scheduling.heartbeat import scheduler_heartbeat
 
 
-def frame(request: HttpRequest) -> dict[str, Any]:
-    """What the frame around every page shows: the version, and the scheduler's heartbeat for people who are signed in."""
+def frame(_request: HttpRequest) -> dict[str, Any]:
+    """What surrounds every page: the version, and the scheduler's heartbeat for people who are signed in."""
     return {"app_version": __version__, "scheduler_state": SimpleLazyObject(scheduler_heartbeat)}

@@ -5,13 +5,20 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
+
+from django.utils import timezone
 
 from scheduling.choices import LogLevel, RunOutcome
 
 if TYPE_CHECKING:
     from scheduling.models import Run
     from scheduling.run_log import RunLog
+
+
+Echo = Callable[[str, str], None]
+Now = Callable[[], datetime]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,11 +45,12 @@ class RunStoppedError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class RunContext:
-    """Handed to `RunKind.perform`. `log` may be called from any thread; `stop` is set when the run should end early."""
+    """Handed to `RunKind.perform`. `log` may be called from any thread; `stop` is set when the run should end early; `now` is its clock."""
 
     run: Run
     stop: threading.Event
     run_log: RunLog
+    now: Now = timezone.now
 
     def log(self, level: str, text: str) -> None:
         self.run_log.add(LogLevel(level), text)
@@ -60,6 +68,3 @@ class RunContext:
         """Raise `RunStoppedError` when the run was asked to stop; call it between steps."""
         if self.stop.is_set():
             raise RunStoppedError
-
-
-Echo = Callable[[str, str], None]

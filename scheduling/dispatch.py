@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import threading
 from typing import TYPE_CHECKING, Any
 
 from django.db import connections
 from django.utils import timezone
 
 from scheduling.choices import RunTrigger
-from scheduling.context import Echo
+from scheduling.context import Echo, Now
 from scheduling.cron import ScheduleError, parse_cron
 from scheduling.ledger import execute_run, run_record
 from scheduling.registry import RunKind, get_kind
@@ -27,7 +28,7 @@ def scheduled_dispatch(kind: str, job_id: int | str, *, inline: bool = False, **
     """Route a request to run a job to its kind's executor (`execute_backup_job`, `execute_maintenance_job`) and return the run.
 
     Called with two plain values by the clock, and with more by everyone else: `trigger`, `requested_by`, `params`, and `inline` to run to the end in
-    this process instead of leaving the queued run to the scheduler. Returns None when there is no such job any more, or when
+    this process instead of leaving the queued run to the scheduler; then `echo`, `stop` and `now` are those of `execute_run`. Returns None when there is no such job any more, or when
     the clock fires a job that has been disabled since. Raises LookupError for an unknown kind.
     """
     return get_kind(kind).execute(int(job_id), inline=inline, **request)
@@ -53,6 +54,8 @@ def dispatch_run(
     requested_by: str = "",
     params: dict[str, Any] | None = None,
     echo: Echo | None = None,
+    stop: threading.Event | None = None,
+    now: Now = timezone.now,
     **extra: Any,
 ) -> Run | None:
     """What both executors share: record the run, and run it here when `inline`."""
@@ -70,10 +73,11 @@ def dispatch_run(
         slot=slot,
         requested_by=requested_by,
         params=params,
+        queued_at=now(),
         **extra,
     )
     if inline:
-        return execute_run(kind_name, run.pk, echo=echo) or kind.run_model.objects.get(pk=run.pk)
+        return execute_run(kind_name, run.pk, echo=echo, stop=stop, now=now) or kind.run_model.objects.get(pk=run.pk)
     return run
 
 

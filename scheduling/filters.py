@@ -69,3 +69,8 @@ def status_filter(request: HttpRequest) -> str:
 
 def status_chips(request: HttpRequest, chosen: str) -> list[Chip]:
     return chips(request, "status", [(value, label) for value, (label, _) in STATUS_FILTERS.items()], chosen)
+
+
+def number(text: str | None) -> int | None:
+    """A number from an address; None when it is absent, no number, or beyond what a database holds."""
+    return int(text) if text and text.isascii() and text.isdecimal() and len(text) <= 18 else None

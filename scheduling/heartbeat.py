@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from django.db.models import Subquery
 from django.utils import timezone
 from django_apscheduler.models import DjangoJob
 
@@ -31,22 +32,19 @@ class Heartbeat:
         return self.next_at is not None and self.next_at <= timezone.now()
 
 
-def scheduler_alive() -> bool:
-    """Whether the scheduler has given a sign of life in the last half minute; one small query."""
-    return SchedulerState.objects.filter(seen_at__gt=timezone.now() - ALIVE_FOR).exists()
-
-
 def scheduler_heartbeat() -> Heartbeat:
-    """The scheduler's last sign of life and its next fire; three small queries at most."""
-    state = SchedulerState.objects.first()
+    """The scheduler's last sign of life and its next fire; two small queries at most."""
+    fires = DjangoJob.objects.filter(next_run_time__isnull=False).order_by("next_run_time")
+    state = SchedulerState.objects.annotate(
+        next_id=Subquery(fires.values("id")[:1]), next_at=Subquery(fires.values("next_run_time")[:1])
+    ).first()
     if state is None or timezone.now() - state.seen_at >= ALIVE_FOR:
         return Heartbeat(alive=False, seen_at=state.seen_at if state else None)
-    fires = DjangoJob.objects.filter(next_run_time__isnull=False).order_by("next_run_time")
-    following: tuple[str, datetime] | None = fires.values_list("id", "next_run_time").first()
-    if following is None:
-        return Heartbeat(alive=True, seen_at=state.seen_at)
     return Heartbeat(
-        alive=True, seen_at=state.seen_at, next_name=_job_name(following[0]), next_at=following[1]
+        alive=True,
+        seen_at=state.seen_at,
+        next_name=_job_name(state.next_id) if state.next_id else "",
+        next_at=state.next_at,
     )
 
 

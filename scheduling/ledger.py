@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from scheduling import holders
 from scheduling.choices import ACTIVE, RunStatus, RunTrigger
-from scheduling.context import Echo, RunContext, RunFailedError, RunResult, RunStoppedError
+from scheduling.context import Echo, Now, RunContext, RunFailedError, RunResult, RunStoppedError
 from scheduling.registry import RunKind, all_kinds, get_kind
 from scheduling.run_log import RunLog
 
@@ -79,14 +79,14 @@ def run_record(
     return skipped
 
 
-def run_claim(*, kind: RunKind, run_id: int, holder: str) -> Run | None:
+def run_claim(*, kind: RunKind, run_id: int, holder: str, now: Now = timezone.now) -> Run | None:
     """Turn a queued run into a running one for `holder`; None when it is no longer queued or what it needs is taken."""
     model: Any = kind.run_model
     try:
         with transaction.atomic():
             claimed = model.objects.filter(pk=run_id, status=RunStatus.QUEUED).update(
                 status=RunStatus.RUNNING,
-                started_at=timezone.now(),
+                started_at=now(),
                 host=holders.host_id(),
                 holder=holder,
                 fence=F("fence") + 1,
@@ -100,7 +100,7 @@ def run_claim(*, kind: RunKind, run_id: int, holder: str) -> Run | None:
         return None
 
 
-def run_finish(*, kind: RunKind, run: Run, status: RunStatus, result: RunResult) -> bool:
+def run_finish(*, kind: RunKind, run: Run, status: RunStatus, result: RunResult, now: Now = timezone.now) -> bool:
     """Close an active run of this holder's fence; False when it is not this holder's any more."""
     model: Any = kind.run_model
     with transaction.atomic():
@@ -109,7 +109,7 @@ def run_finish(*, kind: RunKind, run: Run, status: RunStatus, result: RunResult)
             outcome=result.outcome if status == RunStatus.SUCCEEDED else "",
             message=result.message,
             result_json=result.figures,
-            finished_at=timezone.now(),
+            finished_at=now(),
         )
         if closed:
             kind.release(run)
@@ -147,21 +147,29 @@ def runs_recover() -> int:
     return lost
 
 
-def execute_run(kind_name: str, run_id: int, *, stop: threading.Event | None = None, echo: Echo | None = None) -> Run | None:
+def execute_run(
+    kind_name: str,
+    run_id: int,
+    *,
+    stop: threading.Event | None = None,
+    echo: Echo | None = None,
+    now: Now = timezone.now,
+) -> Run | None:
     """Claim a queued run, do its work in this thread, and close it: the one way in which any run is run.
 
     Returns the run as it ended, or None when it could not be claimed. `stop` asks the work to end early (the run is then cancelled); `echo`
-    also receives each log line.
+    also receives each log line. `now` is the clock by which the run, its log and what it makes are stamped.
     """
     kind = get_kind(kind_name)
     with holders.hold() as holder:
-        run = run_claim(kind=kind, run_id=run_id, holder=holder)
+        run = run_claim(kind=kind, run_id=run_id, holder=holder, now=now)
         if run is None:
             return None
-        run_log = RunLog(log_model=kind.log_model, run_id=run.pk, echo=echo)
+        run_log = RunLog(log_model=kind.log_model, run_id=run.pk, echo=echo, now=now)
         with _live_log(run_log):
-            status, result = _perform(kind, RunContext(run=run, stop=stop or threading.Event(), run_log=run_log))
-        _close(kind, run, run_log, status, result)
+            context = RunContext(run=run, stop=stop or threading.Event(), run_log=run_log, now=now)
+            status, result = _perform(kind, context)
+        _close(kind, context, status, result)
     ended: Run = kind.run_model.objects.get(pk=run.pk)
     return ended
 
@@ -185,17 +193,17 @@ def _perform(kind: RunKind, context: RunContext) -> tuple[RunStatus, RunResult]:
     return (RunStatus.FAILED if result.failed else RunStatus.SUCCEEDED), result
 
 
-def _close(kind: RunKind, run: Run, run_log: RunLog, status: RunStatus, result: RunResult) -> None:
+def _close(kind: RunKind, context: RunContext, status: RunStatus, result: RunResult) -> None:
     """Write the end of a run, trying again while the database is busy. If it stays away, the released lock lets the run be found lost."""
     for delay in (*FINISH_RETRIES_SECONDS, None):
         try:
-            run_log.flush()
-            run_finish(kind=kind, run=run, status=status, result=result)
+            context.run_log.flush()
+            run_finish(kind=kind, run=context.run, status=status, result=result, now=context.now)
             return
         except DatabaseError:
             if delay is None:
                 raise
-            logger.warning("cannot write the end of %s run %s yet; trying again", kind.label, run.pk, exc_info=True)
+            logger.warning("cannot write the end of %s run %s yet; trying again", kind.label, context.run.pk, exc_info=True)
             time.sleep(delay)
 
 

@@ -69,12 +69,17 @@ class RunPage:
     older: str = ""
 
     @property
-    def has_open(self) -> bool:
-        return any(run.is_open for run in self.runs)
+    def open_count(self) -> int:
+        """How many of these runs are not over."""
+        return sum(run.is_open for run in self.runs)
 
     @property
-    def has_queued(self) -> bool:
-        return any(run.is_open and not run.is_active for run in self.runs)
+    def queued_count(self) -> int:
+        return sum(run.is_open and not run.is_active for run in self.runs)
+
+    @property
+    def is_newest(self) -> bool:
+        return not self.newer
 
 
 def run_page(

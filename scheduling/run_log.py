@@ -9,7 +9,7 @@ from django.utils import timezone
 from scheduling.choices import LogLevel
 
 if TYPE_CHECKING:
-    from scheduling.context import Echo
+    from scheduling.context import Echo, Now
     from scheduling.models import LogLine
 
 MAX_LINES = 5000
@@ -28,17 +28,20 @@ class RunLog:
     At most `MAX_LINES` lines are kept; a last line says that there were more. A traceback is kept as lines of its own.
     """
 
-    def __init__(self, *, log_model: type[LogLine], run_id: int, echo: Echo | None = None) -> None:
+    def __init__(
+        self, *, log_model: type[LogLine], run_id: int, echo: Echo | None = None, now: Now = timezone.now
+    ) -> None:
         self._log_model: Any = log_model
         self._run_id = run_id
         self._echo = echo
+        self._now = now
         self._lock = threading.Lock()
         self._write_lock = threading.Lock()
         self._pending: list[tuple[int, datetime, LogLevel, str]] = []
         self._seq = 0
 
     def add(self, level: LogLevel, text: str) -> None:
-        now = timezone.now()
+        now = self._now()
         for line in text.splitlines() or [""]:
             clean = printable(line)
             with self._lock:

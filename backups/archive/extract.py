@@ -20,6 +20,9 @@ type Log = Callable[[Literal["info", "warning", "error"], str], None]
 
 WARNINGS_SHOWN = 1000
 
+# These name users or give rights, so they come back together with the owners only.
+_OWNED_ATTRIBUTES = frozenset(("security.capability", "system.posix_acl_access", "system.posix_acl_default"))
+
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractLimits:
@@ -100,7 +103,7 @@ class _Unpacking:
         if member.has_acl and not self.acl_seen:
             self.acl_seen = True
             self.warn(
-                "Access control lists are in the archive but were not restored; GNU tar with --acls restores them."
+                "Access control lists stored as text were not restored; GNU tar with --acls restores them."
             )
         try:
             self._create(member, parts)
@@ -211,7 +214,7 @@ class _Unpacking:
                 os.fchown(handle, *attributes.owners())
                 owned = True
             for name, value in attributes.extended.items():
-                if name.startswith("user.") or (owned and name == "security.capability"):
+                if name.startswith("user.") or (owned and name in _OWNED_ATTRIBUTES):
                     os.setxattr(handle, name, value)
         except (OSError, OverflowError, ValueError) as error:
             self.warn(f"{show(path)}: owner or attributes were not restored: {error}.")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -21,10 +22,11 @@ def backup_register(
     summary: dict[str, Any],
     message: str,
     status: AttemptStatus,
+    now: datetime | None = None,
 ) -> Backup:
     """Enter a published artifact into the catalogue and settle its attempt, in one transaction.
 
-    `size` in bytes, `summary` the source's figures. A copy much smaller than the good ones before it is entered as suspect.
+    `size` in bytes, `summary` the source's figures; `now` is when the attempt ended. A copy much smaller than the good ones before it is entered as suspect.
     """
     if attempt.storage is None or attempt.stamped_at is None:
         raise ValueError(f"attempt {attempt.pk} names no artifact, so there is nothing to register")
@@ -56,7 +58,7 @@ def backup_register(
             )
             status = AttemptStatus.WARNING
         BackupRunTarget.objects.filter(pk=attempt.pk).update(
-            status=status, message=message, summary=summary, unsettled=False, finished_at=timezone.now()
+            status=status, message=message, summary=summary, unsettled=False, finished_at=now or timezone.now()
         )
         attempt.refresh_from_db()
     return backup

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Hashable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -62,16 +63,16 @@ def _attempt(run: BackupRun, job: BackupJob, attempt: BackupRunTarget, context: 
     try:
         _back_up(run, job, attempt, context)
     except (Stopped, RunStoppedError):
-        _end(attempt, AttemptStatus.CANCELLED, f"{attempt.target_name} was stopped before it was done.")
+        _end(attempt, AttemptStatus.CANCELLED, f"{attempt.target_name} was stopped before it was done.", context.now())
         raise RunStoppedError from None
     except (SourceError, StorageError) as error:
         message = f"{attempt.target_name} was not backed up: {error}"
         context.error(message)
-        _end(attempt, AttemptStatus.FAILED, message)
+        _end(attempt, AttemptStatus.FAILED, message, context.now())
     except Exception as error:  # noqa: BLE001 - one target's surprise must not keep the others from being backed up
         context.error(traceback.format_exc())
         message = f"{attempt.target_name} was not backed up: unexpected {type(error).__name__}, see the log."
-        _end(attempt, AttemptStatus.FAILED, message)
+        _end(attempt, AttemptStatus.FAILED, message, context.now())
 
 
 def _back_up(run: BackupRun, job: BackupJob, attempt: BackupRunTarget, context: RunContext) -> None:
@@ -83,11 +84,11 @@ def _back_up(run: BackupRun, job: BackupJob, attempt: BackupRunTarget, context: 
     with storage_backend(job.storage).open() as storage:
         name = ArtifactName(
             folder=folder_slug(target.name),
-            created=timezone.now().replace(microsecond=0),
+            created=context.now().replace(microsecond=0),
             uid=new_uid(),
             suffix=source.SUFFIX + COMPRESSION_SUFFIX,
         )
-        _announce(attempt, job, name)
+        _announce(attempt, job, name, context.now())
         with storage.stage(name, run.pk, run.fence) as staged:
             with source.open(
                 target.config, log=context.log, stop=context.stop, forbidden=[Path(job.storage.path)]
@@ -121,21 +122,22 @@ def _back_up(run: BackupRun, job: BackupJob, attempt: BackupRunTarget, context: 
         summary=summary,
         message=message,
         status=AttemptStatus.WARNING if warnings else AttemptStatus.SUCCEEDED,
+        now=context.now(),
     )
     context.log("warning" if attempt.status == AttemptStatus.WARNING else "info", attempt.message)
     context.info(f"{target.name}: stored as {backup.artifact.relative}, sha256 {backup.sha256}.")
 
 
-def _announce(attempt: BackupRunTarget, job: BackupJob, name: ArtifactName) -> None:
+def _announce(attempt: BackupRunTarget, job: BackupJob, name: ArtifactName, now: datetime) -> None:
     """Write down which artifact is about to be made, before its first byte, so that a crash leaves nothing unknown."""
     attempt.storage = job.storage
     attempt.uid, attempt.folder, attempt.suffix, attempt.stamped_at = name.uid, name.folder, name.suffix, name.created
-    attempt.status, attempt.unsettled, attempt.started_at = AttemptStatus.RUNNING, True, timezone.now()
+    attempt.status, attempt.unsettled, attempt.started_at = AttemptStatus.RUNNING, True, now
     attempt.save()
 
 
-def _end(attempt: BackupRunTarget, status: AttemptStatus, message: str) -> None:
-    BackupRunTarget.objects.filter(pk=attempt.pk).update(status=status, message=message, finished_at=timezone.now())
+def _end(attempt: BackupRunTarget, status: AttemptStatus, message: str, now: datetime) -> None:
+    BackupRunTarget.objects.filter(pk=attempt.pk).update(status=status, message=message, finished_at=now)
     attempt.refresh_from_db()
     if attempt.unsettled:
         attempts_settle([attempt])

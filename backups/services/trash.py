@@ -21,7 +21,14 @@ class BackupChangedError(Exception):
 
 
 def backup_trash(
-    *, backup: Backup, storage: OpenStorage, minimum_keep: int, verdict: dict[str, Any], removed_by: str, holder: str
+    *,
+    backup: Backup,
+    storage: OpenStorage,
+    minimum_keep: int,
+    verdict: dict[str, Any],
+    removed_by: str,
+    holder: str,
+    now: datetime | None = None,
 ) -> None:
     """Move an available backup of a pair to its storage's trash; it can be brought back until it is purged.
 
@@ -48,7 +55,7 @@ def backup_trash(
     except StorageError:
         backup_resume_trashing(backup=backup, storage=storage)
         raise
-    _trashed(backup, storage)
+    _trashed(backup, storage, now)
 
 
 def backup_resume_trashing(*, backup: Backup, storage: OpenStorage) -> None:
@@ -64,28 +71,30 @@ def backup_resume_trashing(*, backup: Backup, storage: OpenStorage) -> None:
         backup_mark_missing(backup=backup, reason=GONE_REASON)
 
 
-def backup_purge(*, backup: Backup, storage: OpenStorage, holder: str, trashed_before: datetime) -> None:
+def backup_purge(
+    *, backup: Backup, storage: OpenStorage, holder: str, trashed_before: datetime, now: datetime | None = None
+) -> None:
     """Remove the bytes of a backup that has been in the trash since before `trashed_before`. The row stays as a tombstone."""
     changed = Backup.objects.filter(pk=backup.pk, state=BackupState.TRASHED, trashed_at__lte=trashed_before).update(
         state=BackupState.PURGING, holder=holder
     )
     if not changed:
         raise BackupChangedError(f"{backup.artifact.relative} is no longer due to be purged, and was left alone.")
-    backup_finish_purge(backup=backup, storage=storage)
+    backup_finish_purge(backup=backup, storage=storage, now=now)
 
 
-def backup_finish_purge(*, backup: Backup, storage: OpenStorage) -> None:
+def backup_finish_purge(*, backup: Backup, storage: OpenStorage, now: datetime | None = None) -> None:
     """Carry a purge to its end; safe to repeat after a crash at any point."""
     # A crash may have left the sidecar behind when its artifact went to the trash.
     storage.move_sidecar_to_trash(backup.artifact)
     storage.purge(backup.artifact)
     Backup.objects.filter(pk=backup.pk, state=BackupState.PURGING).update(
-        state=BackupState.DELETED, deleted_at=timezone.now(), holder=""
+        state=BackupState.DELETED, deleted_at=now or timezone.now(), holder=""
     )
 
 
-def _trashed(backup: Backup, storage: OpenStorage) -> None:
+def _trashed(backup: Backup, storage: OpenStorage, now: datetime | None = None) -> None:
     Backup.objects.filter(pk=backup.pk, state=BackupState.DELETING).update(
-        state=BackupState.TRASHED, trashed_at=timezone.now(), holder=""
+        state=BackupState.TRASHED, trashed_at=now or timezone.now(), holder=""
     )
     storage.move_sidecar_to_trash(backup.artifact)

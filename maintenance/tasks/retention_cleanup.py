@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -87,7 +87,7 @@ class Storages:
 def perform(run: MaintenanceRun, context: RunContext) -> RunResult:
     """Clean up every pair, or the one named in the run's `params`. One pair that fails does not stop the others."""
     options = Options.load()
-    now = timezone.now()
+    now = context.now()
     tally = Tally()
     pairs = _pairs(run)
     with ExitStack() as stack:
@@ -102,10 +102,11 @@ def perform(run: MaintenanceRun, context: RunContext) -> RunResult:
 
 
 def preview(run: MaintenanceRun) -> RunResult:
-    """What `perform` would do now, as the same figures. Nothing is changed, on disk or in the catalogue."""
+    """What `perform` would do now, as the same figures and `deletions` with their reasons. Nothing is changed, on disk or in the catalogue."""
     options = Options.load()
     now = timezone.now()
     tally = Tally()
+    deletions: list[dict[str, Any]] = []
     with ExitStack() as stack:
         storages = Storages(stack)
         for pair in _pairs(run):
@@ -118,7 +119,24 @@ def preview(run: MaintenanceRun) -> RunResult:
                 continue
             _count(tally, pair_plan)
             tally.deleted += [(backup.artifact.relative, backup.size) for backup in pair_plan.to_delete]
-    return _result(tally, preview=True)
+            deletions += _deletions(pair_plan)
+    result = _result(tally, preview=True)
+    return replace(result, figures={**result.figures, "deletions": deletions[:MAX_LISTED]})
+
+
+def _deletions(pair_plan: PairPlan) -> list[dict[str, Any]]:
+    """What the plan would delete, each with its reasons; at most `MAX_LISTED`."""
+    return [
+        {
+            "job_id": pair_plan.pair.job.pk,
+            "target_id": pair_plan.pair.target_id,
+            "uid": verdict.uid,
+            "path": pair_plan.backups[verdict.uid].artifact.relative,
+            "size": pair_plan.backups[verdict.uid].size,
+            "reasons": [reason.to_mapping() for reason in verdict.reasons],
+        }
+        for verdict in pair_plan.plan.delete[:MAX_LISTED]
+    ]
 
 
 def _pairs(run: MaintenanceRun) -> list[Pair]:
@@ -169,6 +187,7 @@ def _apply(
                 verdict=verdict.to_mapping(),
                 removed_by=f"{run.kind}:{run.pk}",
                 holder=run.holder,
+                now=context.now(),
             )
         except (StorageError, BackupChangedError) as error:
             context.error(f"{label}: {path} was not deleted: {error}")
@@ -186,7 +205,13 @@ def _purge(options: Options, now: datetime, context: RunContext, storages: Stora
         context.checkpoint()
         path = backup.artifact.trash_relative
         try:
-            backup_purge(backup=backup, storage=storages.open(backup.storage), holder=context.run.holder, trashed_before=before)
+            backup_purge(
+                backup=backup,
+                storage=storages.open(backup.storage),
+                holder=context.run.holder,
+                trashed_before=before,
+                now=context.now(),
+            )
         except (StorageError, BackupChangedError) as error:
             context.error(f"{path} was not purged: {error}")
             tally.failed.append(path)

@@ -1,5 +1,5 @@
 # Names here are bytes, some of them not UTF-8, and modes are meant to be odd.
-# ruff: noqa: PTH, S103
+# ruff: noqa: PTH101, PTH102, PTH103, PTH118, PTH123, PTH211, S103
 from __future__ import annotations
 
 import os

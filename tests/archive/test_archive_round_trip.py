@@ -1,11 +1,12 @@
 # Names here are bytes, some of them not UTF-8, and modes are meant to be odd.
-# ruff: noqa: PTH, S103
+# ruff: noqa: PTH115, PTH118, PTH120
 from __future__ import annotations
 
 import filecmp
 import os
 import shutil
 import stat
+import struct
 import subprocess
 import sys
 import textwrap
@@ -109,6 +110,20 @@ def test_gnu_tar_alone_restores_the_same_tree(nasty_tree: Path, pack: Callable[.
     assert listed.count(b"\n") == len(describe(nasty_tree)) + 1, "and the fifo"
     assert describe(restored) == describe(nasty_tree)
     assert differing_files(nasty_tree, restored) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="access control lists come back with owners, which need root")
+def test_access_control_lists_come_back(nasty_tree: Path, pack: Callable[..., Path], tmp_path: Path) -> None:
+    entries = ((1, 6, 2**32 - 1), (2, 6, 1000), (4, 4, 2**32 - 1), (16, 6, 2**32 - 1), (32, 0, 2**32 - 1))
+    acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+    try:
+        os.setxattr(nasty_tree / "plain", "system.posix_acl_access", acl)
+    except OSError:
+        pytest.skip("this file system has no access control lists")
+    unpack(pack(nasty_tree), tmp_path / "out")
+    restored = tmp_path / "out" / nasty_tree.relative_to("/") / "plain"
+    assert os.getxattr(restored, "system.posix_acl_access") == acl
+    assert restored.stat().st_mode == (nasty_tree / "plain").stat().st_mode
 
 
 @pytest.mark.parametrize("kind", ["gnu", "pax", "oldgnu", "ustar"])

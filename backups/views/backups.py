@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from django.contrib import messages
+from django.core.exceptions import ValidationError
+from django.core.paginator import Paginator
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
+from django.views.decorators.http import require_POST, require_safe
+
+from accounts.permissions import requires
+from backups.choices import ON_STORAGE, BackupState
+from backups.models import Backup, Options
+from backups.retention import Verdict
+from backups.services.catalogue import backup_accept
+from backups.services.retention import Pair, plan_pair
+from backups.services.storages import printable_path
+from backups.views.catalogue_filters import CatalogueFilters
+from backups.views.regions import render_region
+
+PAGE_SIZE = 50
+
+
+@requires("backups.view_backup")
+@require_safe
+def list_(request: HttpRequest) -> HttpResponse:
+    """The catalogue, newest first."""
+    filters = CatalogueFilters(request)
+    rows = filters.backups().select_related("storage", "job", "target").order_by("-created_at", "-pk")
+    page = Paginator(rows, PAGE_SIZE).get_page(request.GET.get("page"))
+    context = {"page": page, "filters": filters, "any_backup": bool(page.paginator.count) or Backup.objects.exists()}
+    return render_region(request, "backups/backup_list.html", "backups", context)
+
+
+@requires("backups.view_backup")
+@require_safe
+def detail(request: HttpRequest, uid: str) -> HttpResponse:
+    """One copy: what it is, where it is, why it stays or went, and how to get it back."""
+    backup = get_object_or_404(Backup.objects.select_related("storage", "job", "target", "run"), uid=uid)
+    options = Options.load()
+    context = {
+        "backup": backup,
+        "path": _shown_path(backup),
+        "verdict": _verdict(backup, options),
+        "past_verdict": backup.verdict if isinstance(backup.verdict, dict) else None,
+        "purged_at": _purged_at(backup, options),
+    }
+    return render(request, "backups/backup_detail.html", context)
+
+
+@requires("backups.accept_backup")
+@require_POST
+def accept(request: HttpRequest, uid: str) -> HttpResponse:
+    backup = get_object_or_404(Backup, uid=uid)
+    try:
+        backup = backup_accept(backup=backup)
+    except ValidationError as error:
+        messages.error(request, " ".join(error.messages))
+    else:
+        messages.success(request, f"{backup.target_name}, {backup.uid}: counted as a good copy from now on.")
+    return redirect(backup)
+
+
+def _verdict(backup: Backup, options: Options) -> Verdict | None:
+    """What a cleanup would decide about a copy on storage now; None for one that no pair's plan speaks of."""
+    if backup.state not in ON_STORAGE or backup.job is None or backup.target is None:
+        return None
+    pair = Pair(job=backup.job, target_id=backup.target.pk, target_name=backup.target.name)
+    plan = plan_pair(pair=pair, options=options, now=timezone.now()).plan
+    return next((verdict for verdict in plan.verdicts if verdict.uid == backup.uid), None)
+
+
+def _purged_at(backup: Backup, options: Options) -> Any:
+    if backup.state != BackupState.TRASHED or backup.trashed_at is None:
+        return None
+    return backup.trashed_at + timedelta(hours=options.trash_hours)
+
+
+def _shown_path(backup: Backup) -> str:
+    """Where the artifact is, or was."""
+    in_trash = backup.state in (BackupState.TRASHED, BackupState.PURGING)
+    relative = backup.artifact.trash_relative if in_trash else backup.artifact.relative
+    return f"{printable_path(backup.storage.path)}/{relative}"

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import messages
+from django.core.exceptions import ValidationError
+from django.core.paginator import Paginator
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from accounts.permissions import requires
+from backups.coverage import job_pairs, job_rows
+from backups.forms.job import OPTIONS, JobForm, zone_names
+from backups.models import BackupJob, BackupRun, Options, Storage, Target
+from backups.services.jobs import job_create, job_delete, job_set_enabled, job_update
+from backups.services.options import effective_policy
+from backups.views.regions import render_region
+from backups.views.schedules import schedule_preview
+from scheduling.choices import RunTrigger
+from scheduling.dispatch import scheduled_dispatch
+
+PAGE_SIZE = 100
+RECENT = 8
+
+
+@requires("backups.view_backupjob")
+@require_safe
+def list_(request: HttpRequest) -> HttpResponse:
+    """Every backup job: what it protects, when it runs next and how its newest run went."""
+    jobs = BackupJob.objects.select_related("storage").order_by("name")
+    page = Paginator(jobs, PAGE_SIZE).get_page(request.GET.get("page"))
+    rows = job_rows(page.object_list, now=timezone.now())
+    context = {
+        "page": page,
+        "rows": rows,
+        "total": page.paginator.count,
+        "failing": sum(row.run is not None and row.run.status in ("failed", "lost") for row in rows),
+        "has_targets": bool(rows) or Target.objects.exists(),
+        "zone": Options.load().timezone,
+    }
+    return render_region(request, "backups/job_list.html", "jobs", context)
+
+
+@requires("backups.add_backupjob")
+@require_http_methods(["GET", "POST"])
+def create(request: HttpRequest) -> HttpResponse:
+    first = Storage.objects.first()
+    initial: dict[str, Any] = {"enabled": True, "policy": OPTIONS, "schedule": "30 2 * * *", "storage": first}
+    initial["targets"] = [pk for pk in request.GET.getlist("target") if pk.isdecimal()]
+    form = JobForm(request.POST or None, initial=initial)
+    if request.method == "POST" and form.is_valid():
+        try:
+            job = job_create(**form.values())
+        except ValidationError as error:
+            form.add_policy_errors(error)
+        else:
+            messages.success(request, f"{job.name} was added.")
+            return redirect(job)
+    return _form_page(request, form)
+
+
+@requires("backups.view_backupjob")
+@require_safe
+def detail(request: HttpRequest, pk: int) -> HttpResponse:
+    """One job: what it does, when it runs, how long its copies stay, and how its runs went."""
+    job = get_object_or_404(BackupJob.objects.select_related("storage"), pk=pk)
+    options = Options.load()
+    [row] = job_rows([job], now=timezone.now())
+    context = {
+        "job": job,
+        "row": row,
+        "preview": schedule_preview(job.schedule, job.timezone or options.timezone),
+        "policy": effective_policy(override=job.retention, options=options),
+        "minimum_keep": options.minimum_keep,
+        "pairs": job_pairs(job),
+        "runs": BackupRun.objects.filter(job=job).newest_first()[:RECENT],
+    }
+    return render(request, "backups/job_detail.html", context)
+
+
+@requires("backups.change_backupjob")
+@require_http_methods(["GET", "POST"])
+def edit(request: HttpRequest, pk: int) -> HttpResponse:
+    job = get_object_or_404(BackupJob, pk=pk)
+    form = JobForm(request.POST or None, job=job)
+    if request.method == "POST" and form.is_valid():
+        try:
+            job = job_update(job=job, **form.values())
+        except ValidationError as error:
+            form.add_policy_errors(error)
+        else:
+            messages.success(request, f"{job.name} was changed.")
+            return redirect(job)
+    return _form_page(request, form, job)
+
+
+@requires("backups.delete_backupjob")
+@require_http_methods(["GET", "POST"])
+def delete(request: HttpRequest, pk: int) -> HttpResponse:
+    job = get_object_or_404(BackupJob, pk=pk)
+    if request.method == "POST":
+        try:
+            job_delete(job=job)
+        except ValidationError as error:
+            messages.error(request, " ".join(error.messages))
+            return redirect("backups:job_delete", pk=pk)
+        messages.success(request, f"{job.name} is a job no longer. Its backups and the history of its runs stay.")
+        return redirect("backups:job_list")
+    context = {
+        "job": job,
+        "copies": job.backups.on_storage().count(),
+        "alone": Target.objects.filter(jobs=job).exclude(jobs__in=BackupJob.objects.exclude(pk=pk)),
+    }
+    return render(request, "backups/job_delete.html", context)
+
+
+@requires("backups.run_backupjob")
+@require_POST
+def run(request: HttpRequest, pk: int) -> HttpResponse:
+    """Leave a queued run for the scheduler process and go to its page; a run that already waits is taken instead."""
+    get_object_or_404(BackupJob, pk=pk)
+    username = request.user.get_username()
+    queued = scheduled_dispatch("backup", pk, trigger=RunTrigger.MANUAL, requested_by=username)
+    if queued is None:
+        raise Http404("This job was deleted a moment ago.")
+    return redirect("scheduling:run_detail", kind=queued.kind, pk=queued.pk)
+
+
+@requires("backups.change_backupjob")
+@require_POST
+def toggle(request: HttpRequest, pk: int) -> HttpResponse:
+    """Switch the job's schedule to what the form says: `enabled` "on" or "off"."""
+    job = get_object_or_404(BackupJob, pk=pk)
+    asked = request.POST.get("enabled")
+    if asked not in ("on", "off"):
+        messages.error(request, f"{job.name} was left as it is: the form did not say on or off. Try again.")
+    else:
+        job = job_set_enabled(job=job, enabled=asked == "on")
+    return redirect("backups:job_list" if request.POST.get("back") == "list" else job)
+
+
+def _form_page(request: HttpRequest, form: JobForm, job: BackupJob | None = None) -> HttpResponse:
+    options = Options.load()
+    schedule, zone = form["schedule"].value() or "", form["timezone"].value() or ""
+    context = {
+        "form": form,
+        "job": job,
+        "zones": zone_names(),
+        "default_zone": options.timezone,
+        "default_policy": effective_policy(override=None, options=options),
+        "preview": schedule_preview(str(schedule), str(zone) or options.timezone),
+        "has_targets": Target.objects.exists(),
+        "has_storages": Storage.objects.exists(),
+    }
+    return render(request, "backups/job_form.html", context, status=422 if form.errors else 200)

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.contrib import messages
+from django.core.exceptions import ValidationError
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils import timezone
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+from django.views.decorators.vary import vary_on_headers
+
+from accounts.permissions import requires
+from backups.models import Options
+from backups.retention import PolicyError
+from backups.services.options import options_clean, options_update
+from maintenance import preview, services
+from maintenance.forms import OptionsForm
+from maintenance.running import preview_maintenance_job
+from maintenance.views.zones import zone_names
+from scheduling.choices import RunTrigger
+from scheduling.dispatch import scheduled_dispatch
+
+TEMPLATE = "maintenance/options_edit.html"
+
+
+@requires("backups.view_options")
+@require_safe
+def options_edit(request: HttpRequest) -> HttpResponse:
+    options = Options.load()
+    return _page(request, OptionsForm(initial=OptionsForm.initial_from_options(options)), options)
+
+
+@requires("backups.change_options")
+@require_POST
+def options_save(request: HttpRequest) -> HttpResponse:
+    options, form = Options.load(), OptionsForm(request.POST)
+    if _accepts(form, options):
+        options_update(**form.values(options))
+        messages.success(request, "Options are saved. The next cleanup goes by them; nothing was deleted now.")
+        return redirect("maintenance:options_edit")
+    return _page(request, form, options, status=422)
+
+
+@requires("backups.change_options")
+@require_POST
+@vary_on_headers("HX-Request")
+def retention_preview(request: HttpRequest) -> HttpResponse:
+    """What a cleanup would do under the form's values. Nothing is saved, nothing is deleted."""
+    options, form = Options.load(), OptionsForm(request.POST)
+    found = None
+    if _accepts(form, options):
+        found = preview.retention_preview(options=preview.trial_options(form.values(options)), now=timezone.now())
+    if getattr(request, "htmx", False):
+        context = {"form": form, "preview": found}
+        return render(request, f"{TEMPLATE}#preview", context, status=200 if found else 422)
+    return _page(request, form, options, preview=found, status=200 if found else 422)
+
+
+@requires("maintenance.run_maintenancejob")
+@require_http_methods(["GET", "HEAD", "POST"])
+def retention_run(request: HttpRequest) -> HttpResponse:
+    """Say what a cleanup would do now; a POST that has seen just this queues it."""
+    options, now = Options.load(), timezone.now()
+    try:
+        found = preview.retention_preview(options=options, now=now)
+    except PolicyError as error:
+        messages.error(request, f"The saved retention policy cannot be used: {error}. Correct it, save, then clean up.")
+        return redirect("maintenance:options_edit")
+    if request.method == "POST" and request.POST.get("digest") == found.digest:
+        job = services.get_job_by_key(services.CLEANUP_MANUAL)
+        who = request.user.get_username()
+        scheduled_dispatch("maintenance", job.pk, trigger=RunTrigger.MANUAL, requested_by=who)
+        messages.success(request, "The cleanup is queued. Its badge below turns green when it is done.")
+        return redirect("maintenance:job_list")
+    context = {**_confirmation(found, options, now), "changed": request.method == "POST"}
+    return render(request, "maintenance/retention_run.html", context, status=422 if context["changed"] else 200)
+
+
+def _page(request: HttpRequest, form: OptionsForm, options: Options, status: int = 200, **extra: Any) -> HttpResponse:
+    own_zone = options.retention.get("timezone", "")
+    context = {"form": form, "zones": zone_names(), "own_zone": own_zone, "options": options, **extra}
+    return render(request, TEMPLATE, context, status=status)
+
+
+def _accepts(form: OptionsForm, options: Options) -> bool:
+    """Whether the form and the services agree to its values; what they refuse is in the form's errors."""
+    if not form.is_valid():
+        return False
+    try:
+        options_clean(**form.values(options))
+    except ValidationError as error:
+        form.add_policy_errors(error)
+        return False
+    return True
+
+
+def _confirmation(found: preview.RetentionPreview, options: Options, now: datetime) -> dict[str, Any]:
+    """The words of the confirmation: what will happen, to how much, and what can be undone until when."""
+    job = services.get_job_by_key(services.CLEANUP_MANUAL)
+    purge_count, purge_bytes = preview.purge_due(options=options, now=now)
+    return {
+        "preview": found,
+        "problems": preview_maintenance_job(job).figures["problems"],
+        "purge_count": purge_count,
+        "purge_bytes": purge_bytes,
+        "trash_hours": options.trash_hours,
+        "undo_until": now + timedelta(hours=options.trash_hours),
+    }
