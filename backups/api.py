@@ -1,3 +1,4 @@
+# ruff: noqa: ARG001 - every operation is handed the request, whether it needs it or not
 """Storages, targets, backup jobs, their runs and backups, and the options, as JSON."""
 
 from __future__ import annotations
@@ -112,7 +113,10 @@ def delete_target(request: HttpRequest, target_id: int) -> Status[None]:
 
 
 @router.get(
-    "/backup-jobs", response={200: Page[schemas.BackupJob], **PROBLEMS}, tags=["Backup jobs"], summary="List backup jobs"
+    "/backup-jobs",
+    response={200: Page[schemas.BackupJob], **PROBLEMS},
+    tags=["Backup jobs"],
+    summary="List backup jobs",
 )
 @requires_api("backups.view_backupjob")
 def list_backup_jobs(request: HttpRequest, page: Query[ByName]) -> dict[str, Any]:
@@ -125,8 +129,8 @@ def list_backup_jobs(request: HttpRequest, page: Query[ByName]) -> dict[str, Any
 @requires_api("backups.add_backupjob")
 def create_backup_job(request: HttpRequest, data: schemas.BackupJobCreate) -> Status[Any]:
     values = data.model_dump()
-    chosen = {"targets": _targets(values.pop("target_ids")), "storage": _chosen_storage(values.pop("storage_id"))}
-    return Status(201, jobs.job_create(**chosen, **values))
+    chosen, storage = _targets(values.pop("target_ids")), _chosen_storage(values.pop("storage_id"))
+    return Status(201, jobs.job_create(targets=chosen, storage=storage, **values))
 
 
 @router.get(
@@ -193,7 +197,10 @@ def run_backup_job(request: HttpRequest, job_id: int) -> Status[Any]:
 
 
 @router.get(
-    "/backup-runs", response={200: Page[schemas.BackupRun], **PROBLEMS}, tags=["Backup runs"], summary="List backup runs"
+    "/backup-runs",
+    response={200: Page[schemas.BackupRun], **PROBLEMS},
+    tags=["Backup runs"],
+    summary="List backup runs",
 )
 @requires_api("backups.view_backuprun")
 def list_backup_runs(request: HttpRequest, filters: Query[RunFilters]) -> dict[str, Any]:
@@ -247,7 +254,9 @@ def get_backup(request: HttpRequest, uid: str) -> models.Backup:
 # --- Options ------------------------------------------------------------------------------------------------------
 
 
-@router.get("/settings/options", response={200: schemas.Options, **PROBLEMS}, tags=["Options"], summary="Get the options")
+@router.get(
+    "/settings/options", response={200: schemas.Options, **PROBLEMS}, tags=["Options"], summary="Get the options"
+)
 @requires_api("backups.view_options")
 def get_options(request: HttpRequest) -> models.Options:
     return models.Options.load()

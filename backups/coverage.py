@@ -12,6 +12,7 @@ from django.db.models import Count, Exists, Max, Min, OuterRef, Q, QuerySet, Sub
 
 from backups.choices import ON_STORAGE, AttemptStatus, BackupState
 from backups.models import Backup, BackupJob, BackupJobTarget, BackupRun, BackupRunTarget, Options, Target
+from backups.services.storages import printable_path
 from scheduling.cron import ScheduleError, parse_cron
 from scheduling.items import ScheduledItem
 from scheduling.upcoming import next_fire
@@ -41,6 +42,12 @@ class TargetCover:
     attempt: BackupRunTarget | None
     status: str
     word: str
+
+    @property
+    def shown_paths(self) -> str:
+        """Its first path, and how many more there are."""
+        first, *more = [printable_path(path) for path in self.target.paths] or ["no path"]
+        return f"{first} and {len(more)} more" if more else first
 
 
 @dataclass(frozen=True, kw_only=True)

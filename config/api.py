@@ -68,8 +68,9 @@ api = NinjaAPI(
     title="Keepwell",
     version=__version__,
     description=(
-        "Everything the pages do. Send `Authorization: Bearer kw_…` with a token from your account page, or use the session of a signed-in "
-        "browser (then every change needs the CSRF token in `X-CSRFToken`). Refusals are `{\"detail\": …}`, with `errors` by field for 422."
+        "Send `Authorization: Bearer kw_…` with a token from your account page, or use the session of a signed-in "
+        "browser; every change then needs the CSRF token in `X-CSRFToken`. "
+        'Refusals are `{"detail": …}`, with `errors` by field for 422.'
     ),
     urls_namespace="api",
     auth=[BearerToken(), SessionUser()],
@@ -90,7 +91,10 @@ def _answer(request: HttpRequest, status: int, detail: str, errors: dict[str, li
 @api.exception_handler(AuthenticationError)
 def not_signed_in(request: HttpRequest, _error: AuthenticationError) -> HttpResponse:
     """401, with the two ways to say who one is."""
-    detail = "Sign in, or send a token from your account page as “Authorization: Bearer kw_…”. A revoked or expired one is refused."
+    detail = (
+        "Sign in, or send a token from your account page as “Authorization: Bearer kw_…”. "
+        "A token that was revoked or has expired is refused."
+    )
     answer = _answer(request, 401, detail)
     answer["WWW-Authenticate"] = "Bearer"
     return answer
@@ -102,7 +106,9 @@ def refused(request: HttpRequest, error: HttpError) -> HttpResponse:
     if isinstance(error.__cause__, BodyError):
         return _answer(request, 422, str(error.__cause__))
     if error.status_code == 403 and error.message == "CSRF check Failed":
-        return _answer(request, 403, "The CSRF token is missing or wrong. Send the page's token in the header X-CSRFToken.")
+        return _answer(
+            request, 403, "The CSRF token is missing or wrong. Send the page's token in the header X-CSRFToken."
+        )
     return _answer(request, error.status_code, error.message)
 
 

@@ -1,3 +1,4 @@
+# ruff: noqa: ARG001 - every operation is handed the request, whether it needs it or not
 """Maintenance jobs and runs, and retention, as JSON."""
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from accounts.permissions import requires_api
 from backups.models import Backup, BackupJob, Target
 from backups.services.retention import PairPlan
 from maintenance import models, services
-from maintenance.preview import retention_preview
 from maintenance.schemas import (
     MAX_VERDICTS,
     MaintenanceJob,
@@ -29,6 +29,7 @@ from maintenance.schemas import (
     Verdict,
 )
 from maintenance.tasks.retention_cleanup import MAX_LISTED
+from maintenance.trial import retention_trial
 from scheduling.api import PROBLEMS, ByName, LogLine, LogPage, Page, RunFilters, found
 from scheduling.choices import RunTrigger
 from scheduling.dispatch import scheduled_dispatch
@@ -54,7 +55,10 @@ class WaitFor(Schema):
 @router.get("/jobs", response={200: list[MaintenanceJob], **PROBLEMS}, summary="List maintenance jobs")
 @requires_api("maintenance.view_maintenancejob")
 def list_jobs(request: HttpRequest, response: HttpResponse, filters: Query[JobFilters]) -> list[Any]:
-    """Jobs by key: the visible ones, or with `visible_in_ui=false` the hidden ones. The `X-Next` header holds the next page's `after`."""
+    """Jobs by key: the visible ones, or with `visible_in_ui=false` the hidden ones.
+
+    When there are more, the `X-Next` header holds the next page's `after`, and the `Link` header its address.
+    """
     jobs, cursor = filters.page(services.list_jobs(visible_in_ui=filters.visible_in_ui), by="key")
     _point_to_next(request, response, after=cursor)
     return jobs
@@ -96,7 +100,10 @@ def run_job(request: HttpRequest, job_id: int) -> Status[Any]:
 @router.get("/runs", response={200: list[MaintenanceRun], **PROBLEMS}, summary="List maintenance runs")
 @requires_api("maintenance.view_maintenancerun")
 def list_runs(request: HttpRequest, response: HttpResponse, filters: Query[RunFilters]) -> list[Any]:
-    """Runs, newest first. The `X-Next` header holds the next page's `before`, the `Link` header its address."""
+    """Runs, newest first.
+
+    When there are more, the `X-Next` header holds the next page's `before`, and the `Link` header its address.
+    """
     runs, cursor = filters.page(filters.apply(services.list_runs()))
     _point_to_next(request, response, before=cursor)
     return runs
@@ -121,11 +128,12 @@ def get_run_log(request: HttpRequest, run_id: int, lines: Query[LogPage]) -> dic
 def preview(request: HttpRequest, data: RetentionPreviewBody | None = None) -> RetentionPreview:
     """What a cleanup would do now, with a verdict and its reasons for each backup. Nothing is changed.
 
-    `retention` tries another policy: on one pair instead of the policy in force there, otherwise instead of the one in the options.
+    `retention` tries another policy: on one pair in place of the policy in force there, otherwise in place of the one
+    in the options.
     """
     data = data or RetentionPreviewBody()
     _known_pair(data.job_id, data.target_id)
-    result = retention_preview(
+    result = retention_trial(
         job_id=data.job_id, target_id=data.target_id, retention=data.retention, minimum_keep=data.minimum_keep
     )
     doomed = [backup for pair_plan in result.plans for backup in pair_plan.to_delete]
@@ -148,9 +156,9 @@ def preview(request: HttpRequest, data: RetentionPreviewBody | None = None) -> R
 )
 @requires_api("maintenance.run_maintenancejob")
 def run_retention(request: HttpRequest, query: Query[WaitFor], data: RetentionRunBody | None = None) -> Status[Any]:
-    """Records a run of the hidden `retention_cleanup_manual` job, for every pair or for the one named, and answers 202 with it.
+    """Records a run of the hidden `retention_cleanup_manual` job, for every pair or for the one named, and answers 202.
 
-    With `wait` the answer comes when the run has ended (200), or is the run as it stands after so many seconds (202).
+    With `wait` the answer comes when the run has ended (200), or says how it stands after so many seconds (202).
     """
     data = data or RetentionRunBody()
     _known_pair(data.job_id, data.target_id)
@@ -164,7 +172,8 @@ def run_retention(request: HttpRequest, query: Query[WaitFor], data: RetentionRu
     run = _record(request, job, data.params)
     if run.params != data.params:
         raise HttpError(
-            409, f"Another cleanup ({_scope(run)}) is waiting to start: run {run.pk}. Ask again when that one has started."
+            409,
+            f"Another cleanup ({_scope(run)}) is waiting to start: run {run.pk}. Ask again when that one has started.",
         )
     run = _wait(run, query.wait)
     return Status(202 if run.is_open else 200, run)

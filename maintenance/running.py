@@ -43,7 +43,9 @@ def perform_maintenance(run: MaintenanceRun, context: RunContext) -> RunResult:
     """Hand a claimed run to the task of its type."""
     task = TASKS.get(run.job_type)
     if task is None:
-        raise RunFailedError(f"{run.job_name} is of the type “{run.job_type}”, which this version of Keepwell does not know.")
+        raise RunFailedError(
+            f"{run.job_name} is of the type “{run.job_type}”, which this version of Keepwell does not know."
+        )
     return task.perform(run, context)
 
 

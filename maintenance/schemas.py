@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from ninja import Field, Schema
 from pydantic import BeforeValidator, model_validator
 
+from backups.services.options import MAX_MINIMUM_KEEP
 from maintenance.choices import JobType
 from maintenance.models import MaintenanceRun as MaintenanceRunRow
 from scheduling.api import Body, Id, Run, unset
@@ -17,7 +18,10 @@ MAX_VERDICTS = 1000
 
 
 class MaintenanceJob(Schema):
-    """A scheduled maintenance task. A blank `schedule_cron` runs by hand only, a blank `timezone` takes the one in the options."""
+    """A scheduled maintenance task.
+
+    A blank `schedule_cron` runs by hand only, a blank `timezone` takes the one in the options.
+    """
 
     id: int
     key: str
@@ -116,8 +120,6 @@ class MaintenanceRun(Run):
         return MaintenanceRunResult.model_validate(run.result_json if isinstance(run.result_json, dict) else {})
 
 
-
-
 class PairBody(Body):
     """Both ids name one pair of a backup job and a target; neither means every pair."""
 
@@ -143,10 +145,10 @@ class RetentionRunBody(PairBody):
 
 
 class RetentionPreviewBody(PairBody):
-    retention: dict[str, Any] | None = Field(
-        None, description="A policy to try instead of the one in force.", examples=[{"keep_last": 3, "keep_daily": 7}]
-    )
-    minimum_keep: int | None = Field(None, ge=1, le=1000)
+    """`retention` is a policy to try instead of the one in force."""
+
+    retention: dict[str, Any] | None = Field(default=None, examples=[{"keep_last": 3, "keep_daily": 7}])
+    minimum_keep: int | None = Field(default=None, ge=1, le=MAX_MINIMUM_KEEP)
 
 
 class Verdict(Schema):

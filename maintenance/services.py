@@ -78,10 +78,15 @@ def job_create(
 
 
 def job_update(*, job: MaintenanceJob, **changes: Any) -> MaintenanceJob:
-    """Change some of `name`, `schedule_cron`, `timezone`, `enabled` and `visible_in_ui`. Raises ValidationError keyed by field."""
+    """Change some of `name`, `schedule_cron`, `timezone`, `enabled` and `visible_in_ui`.
+
+    Raises ValidationError keyed by field.
+    """
     with transaction.atomic():
         changed = MaintenanceJob.objects.select_for_update().get(pk=job.pk)
-        schedule = _clean_schedule(changes.pop("schedule_cron", changed.schedule_cron), changes.pop("timezone", changed.timezone))
+        schedule = _clean_schedule(
+            changes.pop("schedule_cron", changed.schedule_cron), changes.pop("timezone", changed.timezone)
+        )
         if "name" in changes:
             changes["name"] = clean_name(changes["name"])
         for field, value in {**schedule, **changes}.items():

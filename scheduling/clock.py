@@ -38,7 +38,8 @@ class CronsimTrigger(BaseTrigger):  # type: ignore[misc]  # APScheduler carries 
     def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime:
         """The fire after the previous one, or after `now` for a new schedule.
 
-        Of fires that have passed since the previous one only the newest is named, so that a long downtime costs no more than a short one.
+        Of fires that have passed since the previous one only the newest is named, so that a long downtime costs no
+        more than a short one.
         """
         cron = parse_cron(self.expression)
         fire = cron.next_after(previous_fire_time or now, self.zone)
@@ -64,7 +65,9 @@ class CronsimTrigger(BaseTrigger):  # type: ignore[misc]  # APScheduler carries 
 
 
 class ScheduleStore(DjangoJobStore):  # type: ignore[misc]
-    """django-apscheduler's store of schedules, without its table of executions: the run ledger records those, and truthfully."""
+    """django-apscheduler's store of schedules, without its table of executions: the run ledger records those, and
+    truthfully.
+    """
 
     def register_event_listeners(self) -> None:
         """Listen to nothing."""
@@ -112,7 +115,9 @@ class Clock:
             self.reconcile()
 
     def reconcile(self) -> int:
-        """Make APScheduler's jobs what the rows say, touching only what differs; returns how many were added, changed or removed."""
+        """Make APScheduler's jobs what the rows say, touching only what differs; returns how many were added, changed
+        or removed.
+        """
         revision = _revision()
         wanted = _wanted()
         changes = 0
@@ -135,7 +140,9 @@ class Clock:
         else:
             if known is not None:
                 self._remove(item.id)
-            self.scheduler.add_job(FIRE, trigger=trigger, id=item.id, name=item.name, args=[item.kind, str(item.job_id)])
+            self.scheduler.add_job(
+                FIRE, trigger=trigger, id=item.id, name=item.name, args=[item.kind, str(item.job_id)]
+            )
         self._applied[item.id] = (trigger, item.name)
 
     def _remove(self, job_id: str) -> None:
@@ -171,5 +178,5 @@ def _wanted() -> dict[str, tuple[ScheduledItem, CronsimTrigger]]:
         try:
             wanted[item.id] = (item, CronsimTrigger(item.schedule, item.timezone))
         except ScheduleError as error:
-            logger.error("%s (%s) is not scheduled: %s", item.id, item.name, error)
+            logger.warning("%s (%s) is not scheduled: %s", item.id, item.name, error)
     return wanted

@@ -45,7 +45,10 @@ class RunStoppedError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class RunContext:
-    """Handed to `RunKind.perform`. `log` may be called from any thread; `stop` is set when the run should end early; `now` is its clock."""
+    """Handed to `RunKind.perform`.
+
+    `log` may be called from any thread; `stop` is set when the run should end early; `now` is its clock.
+    """
 
     run: Run
     stop: threading.Event

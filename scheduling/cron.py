@@ -1,7 +1,8 @@
 """Cron expressions with crontab's own meaning, in a named time zone. Pure: the moment is always passed in.
 
-The parser is cronsim, which follows Debian's cron (0 and 7 are Sunday, names, day-of-month OR day-of-week). This module adds the
-`@daily` family, insists on five fields, and makes both directions strictly monotone across clock changes.
+The parser is cronsim, which follows Debian's cron (0 and 7 are Sunday, names, day-of-month OR day-of-week). This
+module adds the `@daily` family, insists on five fields, and makes both directions strictly monotone across clock
+changes.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ class Cron:
     def next_after(self, moment: datetime, zone: str) -> datetime:
         """The first fire strictly after `moment` (aware), in `zone`.
 
-        A time in a spring gap fires at the first valid instant, one in an autumn fold fires once, at its first occurrence.
+        A time in a spring gap fires at the first valid instant, one in an autumn fold fires once, at its first
+        occurrence.
         """
         simulated = CronSim(self.expression, moment.astimezone(load_zone(zone)))
         # Inside the second half of a fold cronsim answers with the first half, which is already past.
@@ -79,13 +81,17 @@ def parse_cron(text: str) -> Cron:
     """Parse a crontab schedule: five fields or one of `ALIASES`. Raises `ScheduleError` with the reason."""
     stripped = " ".join(text.split())
     if not stripped:
-        raise ScheduleError("The schedule is empty. Write five cron fields, for example “30 2 * * *” for every night at 02:30.")
+        raise ScheduleError(
+            "The schedule is empty. Write five cron fields, for example “30 2 * * *” for every night at 02:30."
+        )
     if len(stripped) > MAX_LENGTH:
         raise ScheduleError(f"The schedule is longer than {MAX_LENGTH} characters.")
     if stripped.startswith("@"):
         expression = ALIASES.get(stripped.lower())
         if expression is None:
-            raise ScheduleError(f"“{stripped}” is not a schedule Keepwell knows. Use one of {', '.join(ALIASES)}, or five cron fields.")
+            raise ScheduleError(
+                f"“{stripped}” is not a schedule Keepwell knows. Use one of {', '.join(ALIASES)}, or five cron fields."
+            )
         return Cron(text=stripped, expression=expression)
     fields = stripped.split(" ")
     if len(fields) != len(FIELDS):
@@ -112,4 +118,6 @@ def load_zone(name: str) -> ZoneInfo:
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise ScheduleError(f"“{name}” is not a time zone. Use an IANA name such as “Europe/Berlin” or “UTC”.") from error
+        raise ScheduleError(
+            f"“{name}” is not a time zone. Use an IANA name such as “Europe/Berlin” or “UTC”."
+        ) from error

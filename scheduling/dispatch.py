@@ -25,11 +25,13 @@ logger = logging.getLogger(__name__)
 
 
 def scheduled_dispatch(kind: str, job_id: int | str, *, inline: bool = False, **request: Any) -> Run | None:
-    """Route a request to run a job to its kind's executor (`execute_backup_job`, `execute_maintenance_job`) and return the run.
+    """Route a request to run a job to its kind's executor (`execute_backup_job`, `execute_maintenance_job`) and
+    return the run.
 
-    Called with two plain values by the clock, and with more by everyone else: `trigger`, `requested_by`, `params`, and `inline` to run to the end in
-    this process instead of leaving the queued run to the scheduler; then `echo`, `stop` and `now` are those of `execute_run`. Returns None when there is no such job any more, or when
-    the clock fires a job that has been disabled since. Raises LookupError for an unknown kind.
+    Called with two plain values by the clock, and with more by everyone else: `trigger`, `requested_by`, `params`,
+    and `inline` to run to the end in this process instead of leaving the queued run to the scheduler; then `echo`,
+    `stop` and `now` are those of `execute_run`. Returns None when there is no such job any more, or when the clock
+    fires a job that has been disabled since. Raises LookupError for an unknown kind.
     """
     return get_kind(kind).execute(int(job_id), inline=inline, **request)
 

@@ -32,7 +32,10 @@ def _read_host_id(path: Path) -> str:
 
 
 def host_id() -> str:
-    """The id of this data folder. It, not the host's name, says whose locks can be seen: a container's name changes, its volume stays."""
+    """The id of this data folder.
+
+    It, not the host's name, says whose locks can be seen: a container's name changes, its volume stays.
+    """
     return _read_host_id(Path(settings.KEEPWELL_DATA) / "host_id")
 
 

@@ -1,4 +1,6 @@
-"""The run ledger: every transition of a run, as a conditional update that names what it expects, and `execute_run` around them."""
+"""The run ledger: every transition of a run, as a conditional update that names what it expects, and `execute_run`
+around them.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 FINISH_RETRIES_SECONDS = (0.5, 2, 8)
-LOST_MESSAGE = "The process that ran this ended without finishing it (killed, crashed, or the machine restarted). Run it again."
+LOST_MESSAGE = (
+    "The process that ran this ended without finishing it (killed, crashed, or the machine restarted). Run it again."
+)
 
 
 def run_record(
@@ -44,8 +48,8 @@ def run_record(
 ) -> Run:
     """Record a queued run of `job` and return it.
 
-    The table's constraints decide: a slot that has its run already gives that run back; with another run waiting, a request by hand gives
-    the waiting run back and a scheduled one is recorded as skipped.
+    The table's constraints decide: a slot that has its run already gives that run back; with another run waiting, a
+    request by hand gives the waiting run back and a scheduled one is recorded as skipped.
     """
     model: Any = kind.run_model
     values = {
@@ -126,7 +130,9 @@ def run_cancel_queued(*, kind: RunKind, run_id: int, message: str) -> bool:
 
 
 def runs_recover() -> int:
-    """Mark runs of this data folder whose process is dead as lost, and let each kind mend what such runs left; returns how many were lost."""
+    """Mark runs of this data folder whose process is dead as lost, and let each kind mend what such runs left;
+    returns how many were lost.
+    """
     lost = 0
     for kind in all_kinds():
         model: Any = kind.run_model
@@ -157,8 +163,9 @@ def execute_run(
 ) -> Run | None:
     """Claim a queued run, do its work in this thread, and close it: the one way in which any run is run.
 
-    Returns the run as it ended, or None when it could not be claimed. `stop` asks the work to end early (the run is then cancelled); `echo`
-    also receives each log line. `now` is the clock by which the run, its log and what it makes are stamped.
+    Returns the run as it ended, or None when it could not be claimed. `stop` asks the work to end early (the run is
+    then cancelled); `echo` also receives each log line. `now` is the clock by which the run, its log and what it
+    makes are stamped.
     """
     kind = get_kind(kind_name)
     with holders.hold() as holder:
@@ -178,23 +185,27 @@ def _perform(kind: RunKind, context: RunContext) -> tuple[RunStatus, RunResult]:
     try:
         result = kind.perform(context.run, context)
     except RunStoppedError:
-        message = "Stopped before it was done, because Keepwell was shut down or the run was cancelled. Nothing half-made was kept."
+        message = "Stopped before it was done, because Keepwell was shut down. Nothing half-made was kept."
         context.warning(message)
         return RunStatus.CANCELLED, RunResult(message=message)
     except RunFailedError as error:
         context.error(str(error))
         return RunStatus.FAILED, RunResult(message=str(error), figures=error.figures)
-    except Exception as error:  # noqa: BLE001 - whatever happens inside a run must end as a recorded failure
+    except Exception as error:
         logger.exception("%s run %s failed unexpectedly", kind.label, context.run.pk)
         context.error(traceback.format_exc())
         summary = " ".join(str(error).split())[:300]
-        message = f"{context.run.job_name} stopped on an unexpected {type(error).__name__}: {summary}. The traceback is in the log."
+        what = f"an unexpected {type(error).__name__}: {summary}"
+        message = f"{context.run.job_name} stopped on {what}. The traceback is in the log."
         return RunStatus.FAILED, RunResult(message=message)
     return (RunStatus.FAILED if result.failed else RunStatus.SUCCEEDED), result
 
 
 def _close(kind: RunKind, context: RunContext, status: RunStatus, result: RunResult) -> None:
-    """Write the end of a run, trying again while the database is busy. If it stays away, the released lock lets the run be found lost."""
+    """Write the end of a run, trying again while the database is busy.
+
+    If it stays away, the released lock lets the run be found lost.
+    """
     for delay in (*FINISH_RETRIES_SECONDS, None):
         try:
             context.run_log.flush()
@@ -203,7 +214,9 @@ def _close(kind: RunKind, context: RunContext, status: RunStatus, result: RunRes
         except DatabaseError:
             if delay is None:
                 raise
-            logger.warning("cannot write the end of %s run %s yet; trying again", kind.label, context.run.pk, exc_info=True)
+            logger.warning(
+                "cannot write the end of %s run %s yet; trying again", kind.label, context.run.pk, exc_info=True
+            )
             time.sleep(delay)
 
 
@@ -232,4 +245,3 @@ def flush_live_logs() -> None:
             run_log.flush()
         except DatabaseError:
             logger.warning("cannot write log lines yet", exc_info=True)
-

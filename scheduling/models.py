@@ -20,8 +20,8 @@ class Run(models.Model):
        |         `-> cancelling -> cancelled | succeeded | failed | lost
        `-> cancelled | skipped
 
-    Transitions are made in `scheduling.ledger` only: conditional updates that name the state and the fence they expect. A concrete
-    class adds a nullable `job` and the constraints of `run_constraints`.
+    Transitions are made in `scheduling.ledger` only: conditional updates that name the state and the fence they
+    expect. A concrete class adds a nullable `job` and the constraints of `run_constraints`.
     """
 
     KIND: ClassVar[str]
@@ -30,7 +30,9 @@ class Run(models.Model):
     outcome = models.CharField(max_length=16, choices=RunOutcome, blank=True)
     trigger = models.CharField(max_length=16, choices=RunTrigger, default=RunTrigger.SCHEDULE)
     requested_by = models.CharField(max_length=150, blank=True, help_text="The user who asked for the run, if one did.")
-    job_name = models.CharField(max_length=120, help_text="The job's name when the run was recorded; it outlives the job.")
+    job_name = models.CharField(
+        max_length=120, help_text="The job's name when the run was recorded; it outlives the job."
+    )
     slot = models.DateTimeField(null=True, blank=True, help_text="The scheduled instant this run is for.")
     params = models.JSONField(default=dict, blank=True)
     queued_at = models.DateTimeField(default=timezone.now)
@@ -38,9 +40,13 @@ class Run(models.Model):
     finished_at = models.DateTimeField(null=True, blank=True)
     message = models.TextField(blank=True, help_text="One sentence: what happened, to what, and what to do next.")
     result_json = models.JSONField(default=dict, blank=True)
-    fence = models.PositiveIntegerField(default=0, help_text="Counts claims; a holder with an older fence can change nothing.")
+    fence = models.PositiveIntegerField(
+        default=0, help_text="Counts claims; a holder with an older fence can change nothing."
+    )
     host = models.CharField(max_length=64, blank=True, help_text="Id of the data folder whose process runs it.")
-    holder = models.CharField(max_length=64, blank=True, help_text="Name of the file lock its process holds while it runs.")
+    holder = models.CharField(
+        max_length=64, blank=True, help_text="Name of the file lock its process holds while it runs."
+    )
 
     objects = RunQuerySet.as_manager()
 
@@ -84,16 +90,22 @@ class Run(models.Model):
 def run_constraints(kind: str) -> list[models.BaseConstraint]:
     """The constraints every run table carries; `kind` makes their names unique."""
     return [
-        models.UniqueConstraint(fields=["job", "slot"], condition=Q(slot__isnull=False), name=f"{kind}_run_one_per_slot"),
+        models.UniqueConstraint(
+            fields=["job", "slot"], condition=Q(slot__isnull=False), name=f"{kind}_run_one_per_slot"
+        ),
         models.UniqueConstraint(fields=["job"], condition=Q(status__in=ACTIVE), name=f"{kind}_run_one_active_per_job"),
-        models.UniqueConstraint(fields=["job"], condition=Q(status=RunStatus.QUEUED), name=f"{kind}_run_one_queued_per_job"),
+        models.UniqueConstraint(
+            fields=["job"], condition=Q(status=RunStatus.QUEUED), name=f"{kind}_run_one_queued_per_job"
+        ),
         models.CheckConstraint(condition=Q(status__in=RunStatus.values), name=f"{kind}_run_status_known"),
         models.CheckConstraint(condition=Q(outcome__in=["", *RunOutcome.values]), name=f"{kind}_run_outcome_known"),
         models.CheckConstraint(
             condition=Q(status__in=[RunStatus.QUEUED, *ACTIVE]) | Q(finished_at__isnull=False),
             name=f"{kind}_run_terminal_has_finished_at",
         ),
-        models.CheckConstraint(condition=~Q(status__in=ACTIVE) | Q(started_at__isnull=False), name=f"{kind}_run_active_has_started_at"),
+        models.CheckConstraint(
+            condition=~Q(status__in=ACTIVE) | Q(started_at__isnull=False), name=f"{kind}_run_active_has_started_at"
+        ),
     ]
 
 

@@ -22,10 +22,11 @@ class Execute(Protocol):
 class RunKind:
     """What one app brings for its kind of run.
 
-    `execute` records a run (see `scheduling.dispatch`); `perform` does the work of a claimed run; `claim` and `release` run inside the
-    transactions that start and end it, `claim` raising IntegrityError when something it needs is taken; `recover` mends what dead processes left
-    half done, and may be called at any time; `items` yields every job's schedule; `revision` changes whenever a job row does.
-    `figures_template` renders the kind's own part of a run's page.
+    `execute` records a run (see `scheduling.dispatch`); `perform` does the work of a claimed run; `claim` and
+    `release` run inside the transactions that start and end it, `claim` raising IntegrityError when something it
+    needs is taken; `recover` mends what dead processes left half done, and may be called at any time; `items` yields
+    every job's schedule; `revision` changes whenever a job row does. `figures_template` renders the kind's own part
+    of a run's page.
     """
 
     kind: str

@@ -17,8 +17,12 @@ MAX_LINE_LENGTH = 2000
 
 
 def printable(text: str) -> str:
-    """`text` with control and undecodable characters escaped, so that a file name cannot forge a log line or a terminal sequence."""
-    escaped = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in text)
+    """`text` with control and undecodable characters escaped, so that a file name cannot forge a log line or a
+    terminal sequence.
+    """
+    escaped = "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in text
+    )
     return escaped if len(escaped) <= MAX_LINE_LENGTH else escaped[: MAX_LINE_LENGTH - 1] + "…"
 
 
@@ -62,7 +66,10 @@ class RunLog:
             if not batch:
                 return
             self._log_model.objects.bulk_create(
-                [self._log_model(run_id=self._run_id, seq=seq, at=at, level=level, text=text) for seq, at, level, text in batch],
+                [
+                    self._log_model(run_id=self._run_id, seq=seq, at=at, level=level, text=text)
+                    for seq, at, level, text in batch
+                ],
                 batch_size=500,
             )
             with self._lock:

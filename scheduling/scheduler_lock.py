@@ -1,4 +1,6 @@
-"""One scheduler per set of data: a file lock on the data folder and, on PostgreSQL, an advisory lock in the database as well."""
+"""One scheduler per set of data: a file lock on the data folder and, on PostgreSQL, an advisory lock in the database
+as well.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,8 @@ def scheduler_lock() -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise SchedulerRunningError(
-                f"A scheduler is already running on {settings.KEEPWELL_DATA}. Stop it first, or set KEEPWELL_DATA to another folder."
+                f"A scheduler is already running on {settings.KEEPWELL_DATA}. Stop it first, or set KEEPWELL_DATA to "
+                "another folder."
             ) from None
         with _advisory_lock():
             yield

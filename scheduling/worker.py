@@ -86,7 +86,9 @@ class Worker:
             model: Any = kind.run_model
             active_jobs = model.objects.active().filter(job__isnull=False).values("job")
             waiting = model.objects.queued().exclude(job__in=active_jobs).order_by("queued_at", "pk")
-            rows += [(queued_at, kind.kind, pk) for queued_at, pk in waiting.values_list("queued_at", "pk")[: self.size * 4]]
+            rows += [
+                (queued_at, kind.kind, pk) for queued_at, pk in waiting.values_list("queued_at", "pk")[: self.size * 4]
+            ]
         return [(kind, pk) for _, kind, pk in sorted(rows)]
 
     def _run(self, kind: str, run_id: int) -> None:
@@ -117,7 +119,11 @@ class SchedulerProcess:
         """Recover, start the clock, and turn until `stopping` is set; then stop both cleanly."""
         runs_recover()
         self._clock = schedule_jobs_on_startup()
-        logger.info("scheduler started: %d schedules, %d runs at a time", len(self._clock.scheduler.get_jobs()), self.worker.size)
+        logger.info(
+            "scheduler started: %d schedules, %d runs at a time",
+            len(self._clock.scheduler.get_jobs()),
+            self.worker.size,
+        )
         try:
             while not self.stopping.wait(WATCH_SECONDS):
                 self._turn()
@@ -152,7 +158,9 @@ class SchedulerProcess:
             self.worker.start_queued()
 
     def _changed(self) -> bool:
-        """Whether another connection has committed since the last turn: one cheap pragma on SQLite; elsewhere the poll has to do."""
+        """Whether another connection has committed since the last turn: one cheap pragma on SQLite; elsewhere the
+        poll has to do.
+        """
         if connection.vendor != "sqlite":
             return False
         with connection.cursor() as cursor:

@@ -42,8 +42,12 @@ def make_job(folder: Path, name: str = "nightly", targets: tuple[str, ...] = ("e
     return job_create(name=name, targets=made, storage=storage, **{"schedule": "30 2 * * *", **values})
 
 
-def add_backup(job: BackupJob, created: datetime, *, target: Target | None = None, content: bytes = b"x" * 64, **values: Any) -> Backup:
-    """A published artifact with its sidecar and row, taken at `created`; the bytes are not an archive, but they are there."""
+def add_backup(
+    job: BackupJob, created: datetime, *, target: Target | None = None, content: bytes = b"x" * 64, **values: Any
+) -> Backup:
+    """A published artifact with its sidecar and row, taken at `created`; the bytes are not an archive, but they are
+    there.
+    """
     target = target or job.targets.get()
     name = ArtifactName(
         folder=folder_slug(target.name), created=created.replace(microsecond=0), uid=new_uid(), suffix=".tar.zst"

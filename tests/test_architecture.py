@@ -43,14 +43,18 @@ def test_imports_run_one_way() -> None:
 
 
 def test_accounts_imports_none_of_the_others() -> None:
-    assert [f"{path}:{line}" for path, line, at, to in arrows() if at == "accounts" and to in RANK and to != "config"] == []
+    assert [
+        f"{path}:{line}" for path, line, at, to in arrows() if at == "accounts" and to in RANK and to != "config"
+    ] == []
 
 
 def test_only_the_edges_import_accounts() -> None:
     strays = [
         f"{path}:{line}"
         for path, line, at, to in arrows()
-        if to == "accounts" and at not in ("accounts", "config") and not ACCOUNTS_MAY_BE_IMPORTED_BY & {path.stem, *path.parts}
+        if to == "accounts"
+        and at not in ("accounts", "config")
+        and not ACCOUNTS_MAY_BE_IMPORTED_BY & {path.stem, *path.parts}
     ]
     assert strays == []
 
@@ -59,9 +63,13 @@ def test_only_the_edges_import_accounts() -> None:
 def test_pure_modules_know_neither_django_nor_the_clock(place: str) -> None:
     found = []
     for path in [ROOT / place] if place.endswith(".py") else modules(place):
-        found += [f"{path}:{line}" for line, module in imports(path) if module.split(".")[0] in ("django", "apscheduler")]
+        found += [
+            f"{path}:{line}" for line, module in imports(path) if module.split(".")[0] in ("django", "apscheduler")
+        ]
         text = path.read_text()
-        found += [f"{path}: {call}" for call in ("datetime.now(", "utcnow(", "date.today(", "timezone.now(") if call in text]
+        found += [
+            f"{path}: {call}" for call in ("datetime.now(", "utcnow(", "date.today(", "timezone.now(") if call in text
+        ]
     assert found == []
 
 
@@ -81,12 +89,17 @@ def test_no_import_hides_in_a_function() -> None:
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name != "ready":
                     hidden += [
-                        f"{path}:{inner.lineno}" for inner in ast.walk(node) if isinstance(inner, ast.Import | ast.ImportFrom)
+                        f"{path}:{inner.lineno}"
+                        for inner in ast.walk(node)
+                        if isinstance(inner, ast.Import | ast.ImportFrom)
                     ]
     assert hidden == []
 
 
 def test_files_stay_small_enough_to_be_one_thing() -> None:
     assert [
-        str(path) for package in (*RANK, "accounts") for path in modules(package) if len(path.read_text().splitlines()) > 420
+        str(path)
+        for package in (*RANK, "accounts")
+        for path in modules(package)
+        if len(path.read_text().splitlines()) > 420
     ] == []

@@ -21,8 +21,9 @@ class Backup(models.Model):
     available -> quarantined                                   its hash did not match
     deleting -> available | missing                            recovery after a crash
 
-    Transitions are conditional updates in `backups.services`. Deleting a job, target or run sets it to null here; the names stay. A storage
-    with backups cannot be deleted. `size` is the artifact's, in bytes; `source_bytes` what it was made from.
+    Transitions are conditional updates in `backups.services`. Deleting a job, target or run sets it to null here; the
+    names stay. A storage with backups cannot be deleted. `size` is the artifact's, in bytes; `source_bytes` what it
+    was made from.
     """
 
     uid = models.CharField(max_length=16, unique=True, editable=False)

@@ -12,7 +12,8 @@ from backups.models.target import Target
 class BackupJob(models.Model):
     """Which targets, to which storage, when, with which retention override (null: the policy in Options).
 
-    A job's targets and storage cannot be deleted while it names them. Deleting the job leaves its runs and backups, which keep its name.
+    A job's targets and storage cannot be deleted while it names them. Deleting the job leaves its runs and backups,
+    which keep its name.
     """
 
     name = models.CharField(max_length=80, unique=True)

@@ -9,7 +9,10 @@ DEFAULT_TRASH_HOURS = 72
 
 
 class Options(models.Model):
-    """The settings that people change in pages: one row (pk 1). `retention` is the policy for jobs without one of their own."""
+    """The settings that people change in pages: one row (pk 1).
+
+    `retention` is the policy for jobs without one of their own.
+    """
 
     timezone = models.CharField(
         max_length=64, default="UTC", help_text="The IANA time zone of schedules and of retention's days and weeks."

@@ -12,7 +12,10 @@ from scheduling.models import LogLine, Run, run_constraints, run_indexes
 
 
 class BackupRun(Run):
-    """One execution of a backup job; `scheduling.models.Run` draws the states. Its attempts say what happened to each target."""
+    """One execution of a backup job; `scheduling.models.Run` draws the states.
+
+    Its attempts say what happened to each target.
+    """
 
     KIND = "backup"
 
@@ -32,8 +35,8 @@ class BackupRunTarget(models.Model):
 
     pending -> running -> succeeded | warning | failed | cancelled | lost
 
-    `uid`, `folder` and `stamped_at` name the artifact before any byte is published, and `unsettled` stays true until either the
-    catalogue row exists or nothing of it is left on the storage, so that a crash in between can be mended.
+    `uid`, `folder` and `stamped_at` name the artifact before any byte is published, and `unsettled` stays true until
+    either the catalogue row exists or nothing of it is left on the storage, so that a crash in between can be mended.
     """
 
     run = models.ForeignKey(BackupRun, on_delete=models.CASCADE, related_name="attempts")

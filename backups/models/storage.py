@@ -9,7 +9,10 @@ from backups.storage.names import new_uid
 
 
 class Storage(models.Model):
-    """A place where copies live. `uid` is what its sentinel file must say, so that another disk at the same path is noticed."""
+    """A place where copies live.
+
+    `uid` is what its sentinel file must say, so that another disk at the same path is noticed.
+    """
 
     uid = models.CharField(max_length=16, unique=True, default=new_uid, editable=False)
     name = models.CharField(max_length=80, unique=True)

@@ -3,6 +3,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import median
 
+from scheduling.units import binary_size
+
 LOOK_BACK = 5
 
 
@@ -23,12 +25,4 @@ def suspect_reason(*, size: int, entries: int, previous_sizes: Sequence[int]) ->
     if size * 2 >= usual:
         return ""
     before = "the copy before it" if len(recent) == 1 else f"the median of the {len(recent)} copies before it"
-    return f"{_shown(size)} is under half of {_shown(usual)}, {before}"
-
-
-def _shown(size: float) -> str:
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024:
-            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} TiB"
+    return f"{binary_size(size)} is under half of {binary_size(usual)}, {before}"

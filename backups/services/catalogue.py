@@ -26,7 +26,8 @@ def backup_register(
 ) -> Backup:
     """Enter a published artifact into the catalogue and settle its attempt, in one transaction.
 
-    `size` in bytes, `summary` the source's figures; `now` is when the attempt ended. A copy much smaller than the good ones before it is entered as suspect.
+    `size` in bytes, `summary` the source's figures; `now` is when the attempt ended. A copy much smaller than the
+    good ones before it is entered as suspect.
     """
     if attempt.storage is None or attempt.stamped_at is None:
         raise ValueError(f"attempt {attempt.pk} names no artifact, so there is nothing to register")

@@ -65,7 +65,10 @@ def job_delete(*, job: BackupJob) -> None:
 
 
 def schedule_clean(*, schedule: str, timezone: str) -> dict[str, str]:
-    """A schedule ("" for by hand only) and zone ("" for the default), checked. Raises ValidationError keyed by field."""
+    """A schedule ("" for by hand only) and zone ("" for the default), checked.
+
+    Raises ValidationError keyed by field.
+    """
     errors: dict[str, list[str]] = {}
     text, zone = schedule.strip(), timezone.strip()
     try:
@@ -87,8 +90,8 @@ def storage_inside_source(*, target: Target, storage: Storage) -> str:
     for path in target.paths:
         if PurePath(storage.path).is_relative_to(path):
             return (
-                f"The storage {storage.name} ({storage.path}) lies inside {path}, which belongs to {target.name}: each backup would contain "
-                "the ones before it. Choose another storage or narrower paths."
+                f"The storage {storage.name} ({storage.path}) lies inside {path}, which belongs to {target.name}: "
+                "each backup would contain the ones before it. Choose another storage or narrower paths."
             )
     return ""
 

@@ -6,7 +6,10 @@ MAX_NAME = 80
 
 
 def clean_name(name: str) -> str:
-    """A name fit for people, commands and log lines: trimmed, one line, printable, at most 80 characters. Raises ValidationError keyed `name`."""
+    """A name fit for people, commands and log lines: trimmed, one line, printable, at most 80 characters.
+
+    Raises ValidationError keyed `name`.
+    """
     text = " ".join(name.split())
     if not text:
         raise refuse("name", "Give it a name.")

@@ -21,7 +21,10 @@ def options_update(
     minimum_keep: int | None = None,
     trash_hours: int | None = None,
 ) -> Options:
-    """Change what is given and return the row. Raises ValidationError keyed by field; a policy's errors are keyed `retention.<rule>`."""
+    """Change what is given and return the row.
+
+    Raises ValidationError keyed by field; a policy's errors are keyed `retention.<rule>`.
+    """
     values = options_clean(timezone=timezone, retention=retention, minimum_keep=minimum_keep, trash_hours=trash_hours)
     with transaction.atomic():
         Options.load()
@@ -39,7 +42,10 @@ def options_clean(
     minimum_keep: int | None = None,
     trash_hours: int | None = None,
 ) -> dict[str, Any]:
-    """The given values, checked and normalised. Raises ValidationError keyed by field; a policy's errors are keyed `retention.<rule>`."""
+    """The given values, checked and normalised.
+
+    Raises ValidationError keyed by field; a policy's errors are keyed `retention.<rule>`.
+    """
     values: dict[str, Any] = {}
     errors: dict[str, list[str]] = {}
     if timezone is not None:
@@ -69,7 +75,10 @@ def options_clean(
 
 
 def retention_clean(retention: Mapping[str, Any]) -> dict[str, Any]:
-    """A policy as it is stored: the rules that are on, and the time zone only where it was given. Raises `PolicyError`."""
+    """A policy as it is stored: the rules that are on, and the time zone only where it was given.
+
+    Raises `PolicyError`.
+    """
     stored = Policy.from_mapping(retention).to_mapping()
     if not retention.get("timezone"):
         stored.pop("timezone", None)
@@ -77,7 +86,9 @@ def retention_clean(retention: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def effective_policy(*, override: Mapping[str, Any] | None, options: Options) -> Policy:
-    """The policy of a pair: the job's own when it has one, else the one in Options; its zone defaults to that of Options."""
+    """The policy of a pair: the job's own when it has one, else the one in Options; its zone defaults to that of
+    Options.
+    """
     mapping = dict(options.retention if override is None else override)
     mapping.setdefault("timezone", options.timezone)
     return Policy.from_mapping(mapping)

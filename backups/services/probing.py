@@ -29,6 +29,14 @@ class StorageState:
     def is_usable(self) -> bool:
         return not self.problem
 
+    @property
+    def used(self) -> int:
+        return (self.total or 0) - (self.free or 0)
+
+    @property
+    def used_percent(self) -> int:
+        return round(100 * self.used / self.total) if self.total else 0
+
 
 @dataclass(kw_only=True)
 class _Look:

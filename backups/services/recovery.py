@@ -17,7 +17,10 @@ logger = logging.getLogger(__name__)
 
 
 def backups_recover() -> None:
-    """Settle every attempt and every backup in transit whose process is gone. What lies on a storage that is away waits for it."""
+    """Settle every attempt and every backup in transit whose process is gone.
+
+    What lies on a storage that is away waits for it.
+    """
     attempts_settle(
         BackupRunTarget.objects.filter(unsettled=True, active=False).select_related(
             "run", "run__job", "storage", "target"

@@ -22,9 +22,8 @@ from backups.storage.errors import plain_errors
 if TYPE_CHECKING:
     from typing import Literal
 
-# What an archive may unpack to beyond what its row says: folders are not counted in `entries`, nor padding in `source_bytes`.
-SPARE_ENTRIES = 10_000_000
-SPARE_BYTES = 64 << 20
+# A row counts files and links; this many folders may come on top.
+FOLDERS_LIMIT = 10_000_000
 
 type Progress = Callable[[str, int, int], None]
 type Log = Callable[[Literal["info", "warning", "error"], str], None]
@@ -86,37 +85,19 @@ def backup_restore(
                 destination,
                 stop=stop,
                 log=log,
-                limits=ExtractLimits(
-                    entries=backup.entries + SPARE_ENTRIES, bytes=backup.source_bytes + SPARE_BYTES
-                ),
+                # `source_bytes` is the archive's own length, headers included: its files cannot hold more.
+                limits=ExtractLimits(entries=backup.entries + FOLDERS_LIMIT, bytes=backup.source_bytes),
                 owner=os.geteuid() == 0,
             )
     return Restored(backup=backup, destination=destination, summary=summary)
 
 
 def refuse_destination(destination: Path) -> None:
-    """Raise `DestinationRefusedError` unless `destination` is an empty folder, or a new one in a folder that exists, outside all storages."""
+    """Raise `DestinationRefusedError` unless it is an empty folder, or a new one in an existing folder, outside all storages."""
     try:
-        mode = destination.lstat().st_mode
-    except FileNotFoundError:
-        if not destination.parent.is_dir():
-            raise DestinationRefusedError(
-                f"{destination} cannot be made: {destination.parent} is not a folder. Create that one first."
-            ) from None
+        _refuse_folder(destination)
     except OSError as error:
         raise DestinationRefusedError(f"{destination} cannot be used: {error.strerror}.") from error
-    else:
-        if stat.S_ISLNK(mode):
-            raise DestinationRefusedError(f"{destination} is a link. Give the folder itself.")
-        if not stat.S_ISDIR(mode):
-            raise DestinationRefusedError(f"{destination} is not a folder. Give a new or an empty folder.")
-        try:
-            with os.scandir(destination) as entries:
-                taken = next(entries, None) is not None
-        except OSError as error:
-            raise DestinationRefusedError(f"{destination} cannot be read: {error.strerror}.") from error
-        if taken:
-            raise DestinationRefusedError(f"{destination} is not empty. Give a new or an empty folder.")
     real = destination.resolve()
     for storage in Storage.objects.all():
         if real.is_relative_to(Path(storage.path).resolve()):
@@ -124,6 +105,24 @@ def refuse_destination(destination: Path) -> None:
                 f"{destination} lies in the storage {storage.name} ({storage.path}), where only copies belong. "
                 "Choose a folder elsewhere."
             )
+
+
+def _refuse_folder(destination: Path) -> None:
+    try:
+        mode = destination.lstat().st_mode
+    except FileNotFoundError:
+        if destination.parent.is_dir():
+            return
+        raise DestinationRefusedError(
+            f"{destination} cannot be made: {destination.parent} is not a folder. Create that one first."
+        ) from None
+    if stat.S_ISLNK(mode):
+        raise DestinationRefusedError(f"{destination} is a link. Give the folder itself.")
+    if not stat.S_ISDIR(mode):
+        raise DestinationRefusedError(f"{destination} is not a folder. Give a new or an empty folder.")
+    with os.scandir(destination) as entries:
+        if next(entries, None) is not None:
+            raise DestinationRefusedError(f"{destination} is not empty. Give a new or an empty folder.")
 
 
 def _refuse_state(backup: Backup) -> None:

@@ -45,7 +45,10 @@ class PairPlan:
 
 
 def retention_pairs(*, job_id: int | None = None, target_id: int | None = None) -> list[Pair]:
-    """Every pair that has copies, by name; of one job and target when these are given. Pairs of a deleted job or target are left alone for ever."""
+    """Every pair that has copies, by name; of one job and target when these are given.
+
+    Pairs of a deleted job or target are left alone for ever.
+    """
     rows = Backup.objects.on_storage().filter(job__isnull=False, target__isnull=False)
     if job_id is not None:
         rows = rows.filter(job_id=job_id)
@@ -65,7 +68,10 @@ def plan_pair(
     policy: Mapping[str, Any] | None = None,
     minimum_keep: int | None = None,
 ) -> PairPlan:
-    """Plan one pair at `now`. `policy` and `minimum_keep` try out other values than those in Options; a job's own policy stays its own."""
+    """Plan one pair at `now`.
+
+    `policy` and `minimum_keep` try out other values than those in Options; a job's own policy stays its own.
+    """
     tried = Options(
         timezone=options.timezone,
         retention=options.retention if policy is None else dict(policy),

@@ -25,6 +25,7 @@ from scheduling.dispatch import dispatch_run
 from scheduling.items import ScheduledItem
 from scheduling.models import Run
 from scheduling.registry import RunKind, register_kind
+from scheduling.units import binary_size
 
 COMPRESSION_SUFFIX = ".zst"
 DONE = (AttemptStatus.SUCCEEDED, AttemptStatus.WARNING)
@@ -46,7 +47,10 @@ def execute_backup_job(job_id: int, *, inline: bool = True, **request: Any) -> R
 
 
 def perform_backup(run: BackupRun, context: RunContext) -> RunResult:
-    """Back up every target of the run. One that fails does not keep the others from being tried; the run is then failed."""
+    """Back up every target of the run.
+
+    One that fails does not keep the others from being tried; the run is then failed.
+    """
     job = run.job
     if job is None:
         raise RunFailedError(f"{run.job_name} was deleted before this run started. Nothing was backed up.")
@@ -97,7 +101,7 @@ def _back_up(run: BackupRun, job: BackupJob, attempt: BackupRunTarget, context: 
             summary = stream.summary.to_mapping()
             if not int(summary.get("files", 0)):
                 raise SourceError(
-                    f"nothing in {', '.join(target.paths)} is left to back up. Check the paths and the exclude patterns."
+                    f"nothing in {', '.join(target.paths)} is left to back up. Check its paths and exclude patterns."
                 )
             staged.publish(
                 Sidecar(
@@ -112,7 +116,10 @@ def _back_up(run: BackupRun, job: BackupJob, attempt: BackupRunTarget, context: 
                 ).to_mapping()
             )
     warnings = int(summary.get("warnings", 0))
-    message = f"{target.name}: {summary['files']:,} files, {written.stream_bytes:,} bytes read, {written.size:,} bytes stored."
+    message = (
+        f"{target.name}: {summary['files']:,} files, {binary_size(written.stream_bytes)} read, "
+        f"{binary_size(written.size)} stored."
+    )
     if warnings:
         message += f" {warnings:,} warning{'s' if warnings != 1 else ''}, see the log."
     backup = backup_register(
@@ -168,9 +175,7 @@ def _result(run: BackupRun) -> RunResult:
     if len(attempts) == 1:
         message = attempts[0].message
     else:
-        message = (
-            f"{len(attempts)} targets backed up: {figures['files']:,} files, {figures['stored_bytes']:,} bytes stored."
-        )
+        message = f"{len(attempts)} targets backed up: {figures['files']:,} files, {binary_size(figures['stored_bytes'])} stored."
     return RunResult(message=message, figures=figures, outcome=RunOutcome.WARNING if warned else RunOutcome.OK)
 
 

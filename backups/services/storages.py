@@ -30,6 +30,8 @@ def clean_storage_path(path: str) -> str:
         raise refuse(
             "path", f"“{printable_path(text)}” is not an absolute path. Write the whole path, such as /srv/backups."
         )
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise refuse("path", f"“{printable_path(text)}” is not UTF-8 text, so it cannot be stored. Rename the folder.")
     normal = os.path.normpath(text).replace("//", "/", 1) if text.startswith("//") else os.path.normpath(text)
     if normal == "/":
         raise refuse("path", "The root folder cannot be a storage. Choose a folder of its own, such as /srv/backups.")
@@ -43,7 +45,8 @@ def printable_path(text: str) -> str:
 def storage_create(*, name: str, path: str, kind: str = StorageKind.LOCAL, use_existing: bool = False) -> Storage:
     """Add a storage and write its sentinel file, making the folder when it is not there.
 
-    `use_existing` accepts a folder that holds other files; they are reported by cleanups and never touched. Raises ValidationError keyed by field.
+    `use_existing` accepts a folder that holds other files; they are reported by cleanups and never touched. Raises
+    ValidationError keyed by field.
     """
     storage = Storage(name=clean_name(name), kind=_clean_kind(kind), path=clean_storage_path(path))
     _refuse_taken(storage)
@@ -58,7 +61,10 @@ def storage_create(*, name: str, path: str, kind: str = StorageKind.LOCAL, use_e
 
 
 def storage_update(*, storage: Storage, name: str, path: str, use_existing: bool = False) -> Storage:
-    """Rename a storage or follow it to another folder. A new folder must hold this storage's sentinel, unless no backup is at stake."""
+    """Rename a storage or follow it to another folder.
+
+    A new folder must hold this storage's sentinel, unless no backup is at stake.
+    """
     changed = Storage.objects.get(pk=storage.pk)
     changed.name = clean_name(name)
     changed.path = clean_storage_path(path)
@@ -74,7 +80,10 @@ def storage_update(*, storage: Storage, name: str, path: str, use_existing: bool
 
 
 def storage_check(storage: Storage) -> tuple[int, int]:
-    """Open the storage, sentinel and all, and return its free and total bytes. Raises ValidationError keyed `path`, saying what is wrong."""
+    """Open the storage, sentinel and all, and return its free and total bytes.
+
+    Raises ValidationError keyed `path`, saying what is wrong.
+    """
     try:
         with storage_backend(storage).open() as handle:
             return handle.free_space()
@@ -83,7 +92,10 @@ def storage_check(storage: Storage) -> tuple[int, int]:
 
 
 def storage_initialise(storage: Storage) -> None:
-    """Write a lost sentinel again. Refused unless every copy that the catalogue counts on is in the folder: unmounted is not empty."""
+    """Write a lost sentinel again.
+
+    Refused unless every copy that the catalogue counts on is in the folder: unmounted is not empty.
+    """
     expected = Backup.objects.filter(storage=storage).on_storage().exclude(state=BackupState.MISSING)
     absent = sum(not (Path(storage.path) / backup.artifact.relative).is_file() for backup in expected.iterator())
     if absent:
@@ -96,7 +108,10 @@ def storage_initialise(storage: Storage) -> None:
 
 
 def storage_delete(*, storage: Storage) -> None:
-    """Forget a storage that nothing refers to. Its folder is left as it is. Raises ValidationError when a job or backup needs it."""
+    """Forget a storage that nothing refers to.
+
+    Its folder is left as it is. Raises ValidationError when a job or backup needs it.
+    """
     try:
         storage.delete()
     except ProtectedError as error:
@@ -106,7 +121,8 @@ def storage_delete(*, storage: Storage) -> None:
                 f"{storage.name} is used by {', '.join(jobs)}. Give these jobs another storage first."
             ) from error
         raise ValidationError(
-            f"{storage.name} holds backups that the catalogue lists, or did hold them. It stays, so that their history can be read."
+            f"{storage.name} holds backups that the catalogue lists, or did hold them. It stays, so that their history "
+            "can be read."
         ) from error
 
 

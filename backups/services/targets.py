@@ -21,11 +21,28 @@ def target_clean(*, name: str, source: str, config: Mapping[str, Any]) -> dict[s
         cleaned = SOURCES[source].clean(config)
     except SourceConfigError as error:
         raise ValidationError({field: [message] for field, message in error.errors.items()}) from error
+    _refuse_undecodable(cleaned)
     return {"name": clean_name(name), "source": source, "config": cleaned}
 
 
+def _refuse_undecodable(config: Mapping[str, Any]) -> None:
+    """Refuse text that is not UTF-8 (it arrives as lone surrogates): no database can store it."""
+    for field, values in config.items():
+        for text in values if isinstance(values, list) else [values]:
+            try:
+                str(text).encode()
+            except UnicodeEncodeError as error:
+                shown = str(text).encode("ascii", "backslashreplace").decode()
+                raise refuse(
+                    field, f"“{shown}” is not UTF-8 text, so it cannot be stored. Name the folder above it instead."
+                ) from error
+
+
 def target_create(*, name: str, source: str, config: Mapping[str, Any]) -> Target:
-    """Add a target. Raises ValidationError keyed by field (`name`, `source`, or a field of the source's configuration)."""
+    """Add a target.
+
+    Raises ValidationError keyed by field (`name`, `source`, or a field of the source's configuration).
+    """
     return _save(Target(**target_clean(name=name, source=source, config=config)))
 
 
@@ -38,7 +55,10 @@ def target_update(*, target: Target, name: str, config: Mapping[str, Any]) -> Ta
 
 
 def target_delete(*, target: Target) -> None:
-    """Forget a target that no job names. Its backups and history stay. Raises ValidationError naming the jobs otherwise."""
+    """Forget a target that no job names.
+
+    Its backups and history stay. Raises ValidationError naming the jobs otherwise.
+    """
     try:
         target.delete()
     except ProtectedError as error:

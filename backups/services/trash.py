@@ -1,4 +1,6 @@
-"""Moving a backup out of the way, in steps that each leave a state recovery can tell apart: the catalogue says it first."""
+"""Moving a backup out of the way, in steps that each leave a state recovery can tell apart: the catalogue says it
+first.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from backups.models import Backup
 from backups.services.catalogue import backup_mark_missing
 from backups.storage import ArtifactMissingError, OpenStorage, StorageError
 
-GONE_REASON = "Its file is not in the storage. Nothing was deleted by Keepwell: look for it on the disk or in the storage's own snapshots."
+GONE_REASON = (
+    "Its file is not in the storage. Keepwell did not delete it: look for it on the disk or in the storage's own snapshots."
+)
 
 
 class BackupChangedError(Exception):
@@ -32,8 +36,9 @@ def backup_trash(
 ) -> None:
     """Move an available backup of a pair to its storage's trash; it can be brought back until it is purged.
 
-    Raises `BackupChangedError` when it is no longer available or the pair would fall under `minimum_keep` good copies, `ArtifactMissingError` (the
-    row then says missing) when its file is not there, and `StorageError` when the storage does not let it be moved.
+    Raises `BackupChangedError` when it is no longer available or the pair would fall under `minimum_keep` good
+    copies, `ArtifactMissingError` (the row then says missing) when its file is not there, and `StorageError` when the
+    storage does not let it be moved.
     """
     with transaction.atomic():
         others = Backup.objects.of_pair(backup.job_id or 0, backup.target_id or 0).good().exclude(pk=backup.pk)
@@ -74,7 +79,10 @@ def backup_resume_trashing(*, backup: Backup, storage: OpenStorage) -> None:
 def backup_purge(
     *, backup: Backup, storage: OpenStorage, holder: str, trashed_before: datetime, now: datetime | None = None
 ) -> None:
-    """Remove the bytes of a backup that has been in the trash since before `trashed_before`. The row stays as a tombstone."""
+    """Remove the bytes of a backup that has been in the trash since before `trashed_before`.
+
+    The row stays as a tombstone.
+    """
     changed = Backup.objects.filter(pk=backup.pk, state=BackupState.TRASHED, trashed_at__lte=trashed_before).update(
         state=BackupState.PURGING, holder=holder
     )

@@ -6,115 +6,252 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
-    dependencies = [
-    ]
+    dependencies = []
 
     operations = [
         migrations.CreateModel(
-            name='MaintenanceJob',
+            name="MaintenanceJob",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('key', models.SlugField(max_length=64, unique=True)),
-                ('name', models.CharField(max_length=120)),
-                ('job_type', models.CharField(choices=[('retention_cleanup', 'Retention cleanup')], max_length=32)),
-                ('schedule_cron', models.CharField(blank=True, help_text='Five cron fields or @daily and the like; blank runs by hand only.', max_length=120)),
-                ('timezone', models.CharField(blank=True, help_text='IANA name; blank takes the one in Options.', max_length=64)),
-                ('enabled', models.BooleanField(default=True)),
-                ('visible_in_ui', models.BooleanField(default=True)),
-                ('options', models.JSONField(blank=True, default=dict)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('updated_at', models.DateTimeField(auto_now=True, db_index=True)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("key", models.SlugField(max_length=64, unique=True)),
+                ("name", models.CharField(max_length=120)),
+                ("job_type", models.CharField(choices=[("retention_cleanup", "Retention cleanup")], max_length=32)),
+                (
+                    "schedule_cron",
+                    models.CharField(
+                        blank=True,
+                        help_text="Five cron fields or @daily and the like; blank runs by hand only.",
+                        max_length=120,
+                    ),
+                ),
+                (
+                    "timezone",
+                    models.CharField(blank=True, help_text="IANA name; blank takes the one in Options.", max_length=64),
+                ),
+                ("enabled", models.BooleanField(default=True)),
+                ("visible_in_ui", models.BooleanField(default=True)),
+                ("options", models.JSONField(blank=True, default=dict)),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                ("updated_at", models.DateTimeField(auto_now=True, db_index=True)),
             ],
             options={
-                'ordering': ('key',),
-                'permissions': [('run_maintenancejob', 'Can run a maintenance job now')],
-                'constraints': [models.CheckConstraint(condition=models.Q(('key', ''), _negated=True), name='maintenance_job_has_a_key'), models.CheckConstraint(condition=models.Q(('job_type__in', ['retention_cleanup'])), name='maintenance_job_type_known')],
+                "ordering": ("key",),
+                "permissions": [("run_maintenancejob", "Can run a maintenance job now")],
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(("key", ""), _negated=True), name="maintenance_job_has_a_key"
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("job_type__in", ["retention_cleanup"])), name="maintenance_job_type_known"
+                    ),
+                ],
             },
         ),
         migrations.CreateModel(
-            name='MaintenanceRun',
+            name="MaintenanceRun",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('status', models.CharField(choices=[('queued', 'Queued'), ('running', 'Running'), ('cancelling', 'Cancelling'), ('succeeded', 'Succeeded'), ('failed', 'Failed'), ('cancelled', 'Cancelled'), ('lost', 'Lost'), ('skipped', 'Skipped')], default='queued', max_length=16)),
-                ('outcome', models.CharField(blank=True, choices=[('ok', 'OK'), ('warning', 'Warning'), ('needs_approval', 'Needs approval')], max_length=16)),
-                ('trigger', models.CharField(choices=[('schedule', 'Schedule'), ('manual', 'By hand'), ('command', 'Command line'), ('api', 'API')], default='schedule', max_length=16)),
-                ('requested_by', models.CharField(blank=True, help_text='The user who asked for the run, if one did.', max_length=150)),
-                ('job_name', models.CharField(help_text="The job's name when the run was recorded; it outlives the job.", max_length=120)),
-                ('slot', models.DateTimeField(blank=True, help_text='The scheduled instant this run is for.', null=True)),
-                ('params', models.JSONField(blank=True, default=dict)),
-                ('queued_at', models.DateTimeField(default=django.utils.timezone.now)),
-                ('started_at', models.DateTimeField(blank=True, null=True)),
-                ('finished_at', models.DateTimeField(blank=True, null=True)),
-                ('message', models.TextField(blank=True, help_text='One sentence: what happened, to what, and what to do next.')),
-                ('result_json', models.JSONField(blank=True, default=dict)),
-                ('fence', models.PositiveIntegerField(default=0, help_text='Counts claims; a holder with an older fence can change nothing.')),
-                ('host', models.CharField(blank=True, help_text='Id of the data folder whose process runs it.', max_length=64)),
-                ('holder', models.CharField(blank=True, help_text='Name of the file lock its process holds while it runs.', max_length=64)),
-                ('job_key', models.CharField(max_length=64)),
-                ('job_type', models.CharField(choices=[('retention_cleanup', 'Retention cleanup')], max_length=32)),
-                ('job', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='runs', to='maintenance.maintenancejob')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "status",
+                    models.CharField(
+                        choices=[
+                            ("queued", "Queued"),
+                            ("running", "Running"),
+                            ("cancelling", "Cancelling"),
+                            ("succeeded", "Succeeded"),
+                            ("failed", "Failed"),
+                            ("cancelled", "Cancelled"),
+                            ("lost", "Lost"),
+                            ("skipped", "Skipped"),
+                        ],
+                        default="queued",
+                        max_length=16,
+                    ),
+                ),
+                (
+                    "outcome",
+                    models.CharField(
+                        blank=True,
+                        choices=[("ok", "OK"), ("warning", "Warning"), ("needs_approval", "Needs approval")],
+                        max_length=16,
+                    ),
+                ),
+                (
+                    "trigger",
+                    models.CharField(
+                        choices=[
+                            ("schedule", "Schedule"),
+                            ("manual", "By hand"),
+                            ("command", "Command line"),
+                            ("api", "API"),
+                        ],
+                        default="schedule",
+                        max_length=16,
+                    ),
+                ),
+                (
+                    "requested_by",
+                    models.CharField(
+                        blank=True, help_text="The user who asked for the run, if one did.", max_length=150
+                    ),
+                ),
+                (
+                    "job_name",
+                    models.CharField(
+                        help_text="The job's name when the run was recorded; it outlives the job.", max_length=120
+                    ),
+                ),
+                (
+                    "slot",
+                    models.DateTimeField(blank=True, help_text="The scheduled instant this run is for.", null=True),
+                ),
+                ("params", models.JSONField(blank=True, default=dict)),
+                ("queued_at", models.DateTimeField(default=django.utils.timezone.now)),
+                ("started_at", models.DateTimeField(blank=True, null=True)),
+                ("finished_at", models.DateTimeField(blank=True, null=True)),
+                (
+                    "message",
+                    models.TextField(
+                        blank=True, help_text="One sentence: what happened, to what, and what to do next."
+                    ),
+                ),
+                ("result_json", models.JSONField(blank=True, default=dict)),
+                (
+                    "fence",
+                    models.PositiveIntegerField(
+                        default=0, help_text="Counts claims; a holder with an older fence can change nothing."
+                    ),
+                ),
+                (
+                    "host",
+                    models.CharField(
+                        blank=True, help_text="Id of the data folder whose process runs it.", max_length=64
+                    ),
+                ),
+                (
+                    "holder",
+                    models.CharField(
+                        blank=True, help_text="Name of the file lock its process holds while it runs.", max_length=64
+                    ),
+                ),
+                ("job_key", models.CharField(max_length=64)),
+                ("job_type", models.CharField(choices=[("retention_cleanup", "Retention cleanup")], max_length=32)),
+                (
+                    "job",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="runs",
+                        to="maintenance.maintenancejob",
+                    ),
+                ),
             ],
             options={
-                'ordering': ('-queued_at', '-pk'),
-                'abstract': False,
+                "ordering": ("-queued_at", "-pk"),
+                "abstract": False,
             },
         ),
         migrations.CreateModel(
-            name='MaintenanceRunLogLine',
+            name="MaintenanceRunLogLine",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('seq', models.PositiveIntegerField()),
-                ('at', models.DateTimeField()),
-                ('level', models.CharField(choices=[('info', 'Info'), ('warning', 'Warning'), ('error', 'Error')], default='info', max_length=8)),
-                ('text', models.TextField()),
-                ('run', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='log_lines', to='maintenance.maintenancerun')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("seq", models.PositiveIntegerField()),
+                ("at", models.DateTimeField()),
+                (
+                    "level",
+                    models.CharField(
+                        choices=[("info", "Info"), ("warning", "Warning"), ("error", "Error")],
+                        default="info",
+                        max_length=8,
+                    ),
+                ),
+                ("text", models.TextField()),
+                (
+                    "run",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="log_lines",
+                        to="maintenance.maintenancerun",
+                    ),
+                ),
             ],
             options={
-                'ordering': ('seq',),
-                'abstract': False,
+                "ordering": ("seq",),
+                "abstract": False,
             },
         ),
         migrations.AddIndex(
-            model_name='maintenancerun',
-            index=models.Index(fields=['-queued_at', '-id'], name='maintenance_run_newest'),
+            model_name="maintenancerun",
+            index=models.Index(fields=["-queued_at", "-id"], name="maintenance_run_newest"),
         ),
         migrations.AddIndex(
-            model_name='maintenancerun',
-            index=models.Index(fields=['status', '-queued_at'], name='maintenance_run_status'),
+            model_name="maintenancerun",
+            index=models.Index(fields=["status", "-queued_at"], name="maintenance_run_status"),
         ),
         migrations.AddConstraint(
-            model_name='maintenancerun',
-            constraint=models.UniqueConstraint(condition=models.Q(('slot__isnull', False)), fields=('job', 'slot'), name='maintenance_run_one_per_slot'),
+            model_name="maintenancerun",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("slot__isnull", False)), fields=("job", "slot"), name="maintenance_run_one_per_slot"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='maintenancerun',
-            constraint=models.UniqueConstraint(condition=models.Q(('status__in', ('running', 'cancelling'))), fields=('job',), name='maintenance_run_one_active_per_job'),
+            model_name="maintenancerun",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("status__in", ("running", "cancelling"))),
+                fields=("job",),
+                name="maintenance_run_one_active_per_job",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='maintenancerun',
-            constraint=models.UniqueConstraint(condition=models.Q(('status', 'queued')), fields=('job',), name='maintenance_run_one_queued_per_job'),
+            model_name="maintenancerun",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("status", "queued")), fields=("job",), name="maintenance_run_one_queued_per_job"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='maintenancerun',
-            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['queued', 'running', 'cancelling', 'succeeded', 'failed', 'cancelled', 'lost', 'skipped'])), name='maintenance_run_status_known'),
+            model_name="maintenancerun",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    (
+                        "status__in",
+                        ["queued", "running", "cancelling", "succeeded", "failed", "cancelled", "lost", "skipped"],
+                    )
+                ),
+                name="maintenance_run_status_known",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='maintenancerun',
-            constraint=models.CheckConstraint(condition=models.Q(('outcome__in', ['', 'ok', 'warning', 'needs_approval'])), name='maintenance_run_outcome_known'),
+            model_name="maintenancerun",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("outcome__in", ["", "ok", "warning", "needs_approval"])),
+                name="maintenance_run_outcome_known",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='maintenancerun',
-            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['queued', 'running', 'cancelling']), ('finished_at__isnull', False), _connector='OR'), name='maintenance_run_terminal_has_finished_at'),
+            model_name="maintenancerun",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    ("status__in", ["queued", "running", "cancelling"]), ("finished_at__isnull", False), _connector="OR"
+                ),
+                name="maintenance_run_terminal_has_finished_at",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='maintenancerun',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('status__in', ('running', 'cancelling')), _negated=True), ('started_at__isnull', False), _connector='OR'), name='maintenance_run_active_has_started_at'),
+            model_name="maintenancerun",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(("status__in", ("running", "cancelling")), _negated=True),
+                    ("started_at__isnull", False),
+                    _connector="OR",
+                ),
+                name="maintenance_run_active_has_started_at",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='maintenancerunlogline',
-            constraint=models.UniqueConstraint(fields=('run', 'seq'), name='maintenance_log_line_once'),
+            model_name="maintenancerunlogline",
+            constraint=models.UniqueConstraint(fields=("run", "seq"), name="maintenance_log_line_once"),
         ),
     ]

@@ -10,13 +10,16 @@ from maintenance.choices import JobType
 class MaintenanceJob(models.Model):
     """A scheduled maintenance task. Looked up by `key`, never by number.
 
-    A job with a blank schedule never fires by itself; a hidden one stands behind a button or an API call. Deleting a job leaves its runs, which keep its name.
+    A job with a blank schedule never fires by itself; a hidden one stands behind a button or an API call. Deleting a
+    job leaves its runs, which keep its name.
     """
 
     key = models.SlugField(max_length=64, unique=True)
     name = models.CharField(max_length=120)
     job_type = models.CharField(max_length=32, choices=JobType)
-    schedule_cron = models.CharField(max_length=120, blank=True, help_text="Five cron fields or @daily and the like; blank runs by hand only.")
+    schedule_cron = models.CharField(
+        max_length=120, blank=True, help_text="Five cron fields or @daily and the like; blank runs by hand only."
+    )
     timezone = models.CharField(max_length=64, blank=True, help_text="IANA name; blank takes the one in Options.")
     enabled = models.BooleanField(default=True)
     visible_in_ui = models.BooleanField(default=True)

@@ -9,7 +9,10 @@ from scheduling.models import LogLine, Run, run_constraints, run_indexes
 
 
 class MaintenanceRun(Run):
-    """One execution of a maintenance job; `scheduling.models.Run` draws the states. `params` may name one pair (`job_id`, `target_id`)."""
+    """One execution of a maintenance job; `scheduling.models.Run` draws the states.
+
+    `params` may name one pair (`job_id`, `target_id`).
+    """
 
     KIND = "maintenance"
 

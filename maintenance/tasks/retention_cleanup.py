@@ -63,7 +63,9 @@ class Tally:
 
 
 class Storages:
-    """The storages of one cleanup, each opened once, sentinel checked; one that cannot be opened is remembered with its reason."""
+    """The storages of one cleanup, each opened once, sentinel checked; one that cannot be opened is remembered with
+    its reason.
+    """
 
     def __init__(self, stack: ExitStack) -> None:
         self._stack = stack
@@ -102,7 +104,10 @@ def perform(run: MaintenanceRun, context: RunContext) -> RunResult:
 
 
 def preview(run: MaintenanceRun) -> RunResult:
-    """What `perform` would do now, as the same figures and `deletions` with their reasons. Nothing is changed, on disk or in the catalogue."""
+    """What `perform` would do now, as the same figures and `deletions` with their reasons.
+
+    Nothing is changed, on disk or in the catalogue.
+    """
     options = Options.load()
     now = timezone.now()
     tally = Tally()
@@ -148,11 +153,18 @@ def _plan(pair: Pair, options: Options, now: datetime) -> PairPlan:
 
 
 def _clean_pair(
-    pair: Pair, options: Options, now: datetime, run: MaintenanceRun, context: RunContext, storages: Storages, tally: Tally
+    pair: Pair,
+    options: Options,
+    now: datetime,
+    run: MaintenanceRun,
+    context: RunContext,
+    storages: Storages,
+    tally: Tally,
 ) -> None:
     try:
         pair_plan = _plan(pair, options, now)
-        # Opened before anything is decided: a pair on an unmounted storage is a failure even when its plan deletes nothing.
+        # Opened before anything is decided: a pair on an unmounted storage is a failure even when its plan deletes
+        # nothing.
         for storage in {backup.storage_id: backup.storage for backup in pair_plan.backups.values()}.values():
             storages.open(storage)
         _count(tally, pair_plan)
@@ -161,7 +173,9 @@ def _clean_pair(
         context.error(f"{pair.label}: {error} Nothing of it was changed.")
         _fail(tally, pair, str(error))
     except PolicyError as error:
-        context.error(f"{pair.label}: its retention policy cannot be used: {error}. Correct it in the job or in Options.")
+        context.error(
+            f"{pair.label}: its retention policy cannot be used: {error}. Correct it in the job or in Options."
+        )
         _fail(tally, pair, f"its retention policy cannot be used: {error}")
     except Exception as error:  # noqa: BLE001 - one pair's surprise must not keep the others from being cleaned up
         context.error(traceback.format_exc())

@@ -6,7 +6,7 @@ from typing import Any
 from django.contrib import messages
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 from django.views.decorators.vary import vary_on_headers
@@ -14,9 +14,10 @@ from django.views.decorators.vary import vary_on_headers
 from accounts.permissions import requires
 from backups.models import Options
 from backups.retention import PolicyError
-from backups.services.options import options_clean, options_update
+from backups.services.options import effective_policy, options_clean, options_update
 from maintenance import preview, services
 from maintenance.forms import OptionsForm
+from maintenance.models import MaintenanceJob
 from maintenance.running import preview_maintenance_job
 from maintenance.views.zones import zone_names
 from scheduling.choices import RunTrigger
@@ -69,13 +70,17 @@ def retention_run(request: HttpRequest) -> HttpResponse:
         messages.error(request, f"The saved retention policy cannot be used: {error}. Correct it, save, then clean up.")
         return redirect("maintenance:options_edit")
     if request.method == "POST" and request.POST.get("digest") == found.digest:
-        job = services.get_job_by_key(services.CLEANUP_MANUAL)
+        job = _cleanup_job()
         who = request.user.get_username()
         scheduled_dispatch("maintenance", job.pk, trigger=RunTrigger.MANUAL, requested_by=who)
         messages.success(request, "The cleanup is queued. Its badge below turns green when it is done.")
         return redirect("maintenance:job_list")
     context = {**_confirmation(found, options, now), "changed": request.method == "POST"}
     return render(request, "maintenance/retention_run.html", context, status=422 if context["changed"] else 200)
+
+
+def _cleanup_job() -> MaintenanceJob:
+    return get_object_or_404(MaintenanceJob, key=services.CLEANUP_MANUAL)
 
 
 def _page(request: HttpRequest, form: OptionsForm, options: Options, status: int = 200, **extra: Any) -> HttpResponse:
@@ -88,21 +93,23 @@ def _accepts(form: OptionsForm, options: Options) -> bool:
     """Whether the form and the services agree to its values; what they refuse is in the form's errors."""
     if not form.is_valid():
         return False
+    values = form.values(options)
     try:
-        options_clean(**form.values(options))
+        options_clean(**values)
+        effective_policy(override=None, options=preview.trial_options(values))
     except ValidationError as error:
         form.add_policy_errors(error)
-        return False
-    return True
+    except PolicyError as error:  # the time zone, which only together with the policy turns out to be unusable
+        form.add_policy_errors(ValidationError({field: [message] for field, message in error.errors.items()}))
+    return not form.errors
 
 
 def _confirmation(found: preview.RetentionPreview, options: Options, now: datetime) -> dict[str, Any]:
     """The words of the confirmation: what will happen, to how much, and what can be undone until when."""
-    job = services.get_job_by_key(services.CLEANUP_MANUAL)
     purge_count, purge_bytes = preview.purge_due(options=options, now=now)
     return {
         "preview": found,
-        "problems": preview_maintenance_job(job).figures["problems"],
+        "problems": preview_maintenance_job(_cleanup_job()).figures["problems"],
         "purge_count": purge_count,
         "purge_bytes": purge_bytes,
         "trash_hours": options.trash_hours,

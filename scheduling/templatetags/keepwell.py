@@ -12,13 +12,14 @@ from django.utils import dateformat, timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from scheduling.units import binary_size
+
 register = template.Library()
 
 ABSENT: Final = "–"
 NO_BREAK: Final = "\u00a0"
 THIN_NO_BREAK: Final = "\u202f"
 
-_UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 _MINUTE: Final = 60
 _HOUR: Final = 60 * _MINUTE
 _DAY: Final = 24 * _HOUR
@@ -62,16 +63,7 @@ _STATUS_WORDS: Final[dict[str, str]] = {"ok": "OK", "trashed": "In trash"}
 @register.filter
 def filesize(value: float | None) -> str:
     """Bytes in binary units with three significant figures at most: `1.4 GiB`, `312 B`; a dash for None."""
-    if value is None:
-        return ABSENT
-    sign, size = ("−", -float(value)) if value < 0 else ("", float(value))
-    unit = 0
-    # 1023.5 would round to 1024: it is the next unit's 1.0.
-    while size >= (1023.5 if unit else 1024) and unit < len(_UNITS) - 1:
-        size /= 1024
-        unit += 1
-    figure = f"{size:.0f}" if unit == 0 or size >= 99.95 else f"{size:.1f}"
-    return f"{sign}{figure}{NO_BREAK}{_UNITS[unit]}"
+    return ABSENT if value is None else binary_size(value, space=NO_BREAK)
 
 
 @register.filter

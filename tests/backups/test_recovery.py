@@ -61,7 +61,14 @@ def test_a_copy_that_was_published_before_the_process_died_is_entered(tmp_path: 
     with storage_backend(job.storage).open() as storage, storage.stage(name, attempt.run_id, 1) as staged:
         staged.file.write(b"x" * 10)
         sidecar = Sidecar(
-            name=name, target="etc", kind="files", job=job.name, run="1", size=10, sha256="a" * 64, summary={"files": 2, "bytes": 9}
+            name=name,
+            target="etc",
+            kind="files",
+            job=job.name,
+            run="1",
+            size=10,
+            sha256="a" * 64,
+            summary={"files": 2, "bytes": 9},
         )
         staged.publish(sidecar.to_mapping())
     assert runs_recover() == 1
@@ -191,11 +198,15 @@ def test_kill_9_during_a_backup_leaves_nothing_half(database_url: str, tmp_path:
 @pytest.mark.parametrize("round_", range(4))
 def test_kill_9_during_a_cleanup_leaves_nothing_half(database_url: str, tmp_path: Path, round_: int) -> None:
     call_command("migrate", verbosity=0)
-    cleanup, _ = MaintenanceJob.objects.get_or_create(key="by_hand", defaults={"name": "By hand", "job_type": "retention_cleanup"})
+    cleanup, _ = MaintenanceJob.objects.get_or_create(
+        key="by_hand", defaults={"name": "By hand", "job_type": "retention_cleanup"}
+    )
     job = make_job(tmp_path)
     start = now()
     for number in range(150):
-        add_backup(job, start.replace(year=2020 + number // 300, month=1 + number % 12, day=1 + number % 28, hour=number % 24))
+        add_backup(
+            job, start.replace(year=2020 + number // 300, month=1 + number % 12, day=1 + number % 28, hour=number % 24)
+        )
     options_update(retention={"keep_last": 1})
     scheduled_dispatch("maintenance", cleanup.pk, trigger=RunTrigger.MANUAL)
     kill_scheduler_during(MaintenanceRun, random.uniform(0, 0.3), tmp_path / "scheduler.log")

@@ -46,7 +46,11 @@ def test_a_backup_is_an_artifact_a_sidecar_and_a_row_that_agree(tmp_path: Path) 
     sidecar = json.loads(artifact_path(backup).with_name(backup.artifact.sidecar_filename).read_text())
     assert run.status == RunStatus.SUCCEEDED
     assert (backup.size, backup.sha256) == (len(content), hashlib.sha256(content).hexdigest())
-    assert (sidecar["size"], sidecar["sha256"], sidecar["artifact"]) == (backup.size, backup.sha256, backup.artifact.relative)
+    assert (sidecar["size"], sidecar["sha256"], sidecar["artifact"]) == (
+        backup.size,
+        backup.sha256,
+        backup.artifact.relative,
+    )
     assert (backup.entries, backup.run, backup.job_name, backup.target_name) == (3, run, "nightly", "etc")
     assert run.result_json["files"] == 3
     assert_catalogue_matches_storage(job.storage)
@@ -68,7 +72,10 @@ def test_a_missing_source_fails_the_run_and_says_what_to_do(tmp_path: Path) -> N
     source.rename(tmp_path / "elsewhere")
     run = run_job(job)
     assert run.status == RunStatus.FAILED
-    assert run.message == f"etc was not backed up: {source} does not exist. Check that the disk is mounted, then run again."
+    assert (
+        run.message
+        == f"etc was not backed up: {source} does not exist. Check that the disk is mounted, then run again."
+    )
     assert files_in(job.storage) == set()
 
 

@@ -52,7 +52,9 @@ def test_an_operators_edits_survive_going_back_and_forth() -> None:
 
 def test_a_job_that_is_there_before_the_migration_is_left_as_it_is() -> None:
     jobs = migrate(BEFORE)
-    jobs.objects.create(key="retention_cleanup_nightly", name="Mine", job_type="retention_cleanup", schedule_cron="0 5 * * *")
+    jobs.objects.create(
+        key="retention_cleanup_nightly", name="Mine", job_type="retention_cleanup", schedule_cron="0 5 * * *"
+    )
     assert migrate(AFTER).objects.get(key="retention_cleanup_nightly").name == "Mine"
 
 

@@ -65,7 +65,9 @@ def test_a_cleanup_moves_what_no_rule_holds_to_the_trash_and_keeps_history(tmp_p
     assert run.status == RunStatus.SUCCEEDED
     assert states() == ["trashed"] * 7 + ["available"] * 3
     figures = run.result_json
-    assert {key: figures[key] for key in ("targets_processed", "deleted_count", "kept_count", "failed_count", "freed_bytes")} == {
+    assert {
+        key: figures[key] for key in ("targets_processed", "deleted_count", "kept_count", "failed_count", "freed_bytes")
+    } == {
         "targets_processed": 1,
         "deleted_count": 7,
         "kept_count": 3,

@@ -6,7 +6,16 @@ import pytest
 from django.core.exceptions import ValidationError
 
 from maintenance.models import MaintenanceJob
-from maintenance.services import get_job, get_job_by_key, get_run, job_create, job_delete, job_update, list_jobs, list_runs
+from maintenance.services import (
+    get_job,
+    get_job_by_key,
+    get_run,
+    job_create,
+    job_delete,
+    job_update,
+    list_jobs,
+    list_runs,
+)
 from tests.factories import MaintenanceJobFactory, MaintenanceRunFactory
 
 pytestmark = pytest.mark.django_db

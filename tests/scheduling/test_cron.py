@@ -62,7 +62,9 @@ def test_a_bad_schedule_is_refused_with_its_reason(schedule: str, reason: str) -
         parse_cron(schedule)
 
 
-@pytest.mark.parametrize("zone", ["", "Mars/Olympus", "../../etc/passwd", "Europe/Berlin\0", "x" * 1000, "/etc/localtime"])
+@pytest.mark.parametrize(
+    "zone", ["", "Mars/Olympus", "../../etc/passwd", "Europe/Berlin\0", "x" * 1000, "/etc/localtime"]
+)
 def test_a_bad_zone_is_refused(zone: str) -> None:
     with pytest.raises(ScheduleError, match="not a time zone"):
         load_zone(zone)
@@ -88,7 +90,9 @@ def test_inside_the_second_half_of_the_fold_the_first_half_is_not_fired_again() 
 @given(
     moment=st.datetimes(datetime(2025, 1, 1), datetime(2027, 12, 31), timezones=st.just(UTC)),
     zone=st.sampled_from([BERLIN, "America/New_York", "Australia/Lord_Howe", "Pacific/Apia", "UTC", "Asia/Kathmandu"]),
-    schedule=st.sampled_from(["*/10 * * * *", "30 2 * * *", "0 * * * *", "15 1,2,3 * * *", "0 3 13 * 5", "@weekly", "30 2 1 * *"]),
+    schedule=st.sampled_from(
+        ["*/10 * * * *", "30 2 * * *", "0 * * * *", "15 1,2,3 * * *", "0 3 13 * 5", "@weekly", "30 2 1 * *"]
+    ),
 )
 def test_forward_and_backward_agree(moment: datetime, zone: str, schedule: str) -> None:
     cron = parse_cron(schedule)

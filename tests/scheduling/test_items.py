@@ -12,7 +12,12 @@ pytestmark = pytest.mark.django_db
 def test_a_backup_job_becomes_an_item() -> None:
     job = BackupJobFactory(name="nightly", schedule="30 2 * * *", timezone="Asia/Tokyo")
     item = ScheduledItem.from_backup_job(job)
-    assert (item.id, item.name, item.schedule, item.timezone) == (f"backup:{job.pk}", "nightly", "30 2 * * *", "Asia/Tokyo")
+    assert (item.id, item.name, item.schedule, item.timezone) == (
+        f"backup:{job.pk}",
+        "nightly",
+        "30 2 * * *",
+        "Asia/Tokyo",
+    )
     assert item.is_scheduled
 
 

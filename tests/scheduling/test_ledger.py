@@ -73,7 +73,12 @@ def test_the_database_allows_one_waiting_and_one_active_run_of_a_job(factory: An
 @pytest.mark.parametrize("factory", [BackupRunFactory, MaintenanceRunFactory], ids=["backup", "maintenance"])
 @pytest.mark.parametrize(
     "values",
-    [{"status": "succeeded"}, {"status": "running"}, {"status": "done"}, {"status": "failed", "finished_at": SLOT, "outcome": "odd"}],
+    [
+        {"status": "succeeded"},
+        {"status": "running"},
+        {"status": "done"},
+        {"status": "failed", "finished_at": SLOT, "outcome": "odd"},
+    ],
     ids=["ended without an end", "running without a start", "unknown status", "unknown outcome"],
 )
 def test_the_database_refuses_a_run_that_contradicts_itself(factory: Any, values: dict[str, Any]) -> None:
@@ -123,7 +128,12 @@ def test_a_run_is_carried_to_its_end(performing: Callable[[Perform], None]) -> N
     performing(perform)
     run = execute_run("maintenance", record(MaintenanceJobFactory()).pk)
     assert run is not None
-    assert (run.status, run.outcome, run.message, run.result_json) == ("succeeded", "warning", "All done.", {"kept_count": 3})
+    assert (run.status, run.outcome, run.message, run.result_json) == (
+        "succeeded",
+        "warning",
+        "All done.",
+        {"kept_count": 3},
+    )
     assert run.started_at and run.finished_at and run.started_at <= run.finished_at
     assert [line.text for line in run.log_lines.all()] == ["working"]
 
@@ -147,7 +157,11 @@ def test_a_problem_that_the_work_names_is_the_runs_message(performing: Callable[
     performing(perform)
     run = execute_run("maintenance", record(MaintenanceJobFactory()).pk)
     assert run is not None
-    assert (run.status, run.message, run.result_json) == ("failed", "nas is full. Free some space.", {"failed_count": 1})
+    assert (run.status, run.message, run.result_json) == (
+        "failed",
+        "nas is full. Free some space.",
+        {"failed_count": 1},
+    )
 
 
 def test_a_run_that_is_told_to_stop_is_cancelled(performing: Callable[[Perform], None]) -> None:

@@ -11,7 +11,10 @@ from scheduling.worker import SchedulerProcess
 
 
 class Command(BaseCommand):
-    help = "Run the scheduler: fires schedules, starts queued runs, and mends what dead processes left. Stop it with SIGTERM or Ctrl-C."
+    help = (
+        "Run the scheduler: fires schedules, starts queued runs, and mends what dead processes left. "
+        "Stop it with SIGTERM or Ctrl-C."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--workers", type=int, default=None, help="runs at a time (default: KEEPWELL_WORKERS, 4)")

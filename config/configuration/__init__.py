@@ -1,0 +1,24 @@
+"""What stands behind `manage.py apply`: one file read, checked whole, compared with the database, written in one transaction.
+
+`reading` gives the file's tables, `entries` their typed values, `checking` what they mean (every error at once), `planning` what would change,
+`writing` changes it.
+"""
+
+from __future__ import annotations
+
+from config.configuration.planning import Action, Change
+from config.configuration.problems import ConfigurationError, Problem
+from config.configuration.reading import UnreadableFileError, read_configuration
+from config.configuration.writing import Applied, ApplyRefusedError, apply_configuration
+
+__all__ = [
+    "Action",
+    "Applied",
+    "ApplyRefusedError",
+    "Change",
+    "ConfigurationError",
+    "Problem",
+    "UnreadableFileError",
+    "apply_configuration",
+    "read_configuration",
+]

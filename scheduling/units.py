@@ -1,0 +1,17 @@
+"""Figures as people read them. Pure."""
+
+from __future__ import annotations
+
+UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+
+
+def binary_size(size: float, *, space: str = " ") -> str:
+    """Bytes in binary units with three significant figures at most, such as `1.4 GiB` or `312 B`."""
+    sign, rest = ("−", -float(size)) if size < 0 else ("", float(size))
+    unit = 0
+    # 1023.5 would round to 1024: it is the next unit's 1.0.
+    while rest >= (1023.5 if unit else 1024) and unit < len(UNITS) - 1:
+        rest /= 1024
+        unit += 1
+    figure = f"{rest:.0f}" if unit == 0 or rest >= 99.95 else f"{rest:.1f}"
+    return f"{sign}{figure}{space}{UNITS[unit]}"
