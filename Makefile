@@ -16,8 +16,11 @@ run: setup
 demo: setup
 	@exec $(BIN)/python manage.py demo
 
+# All tests on SQLite, then those that touch the database once more on PostgreSQL, where it answers.
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist worksteal
 test: setup-dev
-	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+	$(BIN)/pytest $(PARALLEL)
+	$(BIN)/python -m tests.on_postgresql $(PARALLEL)
 
 check: lint types django test
 

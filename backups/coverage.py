@@ -19,6 +19,7 @@ from scheduling.upcoming import next_fire
 
 GOOD = Q(state=BackupState.AVAILABLE) & (Q(suspect_reason="") | Q(accepted_at__isnull=False))
 ENDED_BADLY = (AttemptStatus.FAILED, AttemptStatus.LOST)
+SHOWN_TARGETS = 4
 NOT_YET = (AttemptStatus.PENDING, AttemptStatus.RUNNING)
 
 
@@ -58,6 +59,13 @@ class JobRow:
     targets: list[Target] = field(default_factory=list)
     run: BackupRun | None = None
     next_at: datetime | None = None
+
+    @property
+    def shown_targets(self) -> str:
+        """The names of its first targets, and how many more there are."""
+        names = [target.name for target in self.targets]
+        more = len(names) - SHOWN_TARGETS
+        return ", ".join(names[:SHOWN_TARGETS]) + (f" and {more} more" if more > 0 else "") if names else "no target"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,8 @@ from scheduling.cron import ScheduleError, load_zone
 class OptionsTimeZoneMiddleware:
     """Show times in the zone of Options to everybody who is signed in: one small query a request.
 
-    Times on the pages then agree with the schedules and with retention's days. The zone is left again after the request, because the thread serves others.
+    Times on the pages then agree with the schedules and with retention's days. The zone is left again after the
+    request, because its thread serves others.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:

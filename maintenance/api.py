@@ -16,6 +16,7 @@ from accounts.permissions import requires_api
 from backups.models import Backup, BackupJob, Target
 from backups.services.retention import PairPlan
 from maintenance import models, services
+from maintenance.retention_plans import retention_plans
 from maintenance.schemas import (
     MAX_VERDICTS,
     MaintenanceJob,
@@ -29,7 +30,6 @@ from maintenance.schemas import (
     Verdict,
 )
 from maintenance.tasks.retention_cleanup import MAX_LISTED
-from maintenance.trial import retention_trial
 from scheduling.api import PROBLEMS, ByName, LogLine, LogPage, Page, RunFilters, found
 from scheduling.choices import RunTrigger
 from scheduling.dispatch import scheduled_dispatch
@@ -133,7 +133,7 @@ def preview(request: HttpRequest, data: RetentionPreviewBody | None = None) -> R
     """
     data = data or RetentionPreviewBody()
     _known_pair(data.job_id, data.target_id)
-    result = retention_trial(
+    result = retention_plans(
         job_id=data.job_id, target_id=data.target_id, retention=data.retention, minimum_keep=data.minimum_keep
     )
     doomed = [backup for pair_plan in result.plans for backup in pair_plan.to_delete]

@@ -62,7 +62,7 @@ def job_create(
     if job_type not in JobType.values:
         raise refuse("job_type", f"“{job_type}” is not a kind of maintenance. There are: {', '.join(JobType.values)}.")
     job = MaintenanceJob(
-        key=_clean_key(key),
+        key=key_clean(key),
         job_type=job_type,
         name=clean_name(name or key.replace("_", " ").capitalize()),
         enabled=enabled,
@@ -105,7 +105,8 @@ def job_delete(*, job: MaintenanceJob) -> None:
     job.delete()
 
 
-def _clean_key(key: str) -> str:
+def key_clean(key: str) -> str:
+    """A key fit to be looked up by, checked. Raises ValidationError keyed `key`."""
     try:
         validate_slug(key)
     except ValidationError as error:

@@ -19,7 +19,7 @@ MAX_LISTED = 100
 
 
 @dataclass(frozen=True, kw_only=True)
-class PairPreview:
+class PairTrial:
     """One pair: how many copies would stay and go, and the policy that decides. `freed` in bytes."""
 
     pair: Pair
@@ -42,13 +42,13 @@ class Deletion:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RetentionPreview:
+class RetentionTrial:
     """What cleaning up every pair would do. `deletions` holds the first `MAX_LISTED`, the counts are of all.
 
     `digest` changes whenever what would be deleted does.
     """
 
-    pairs: list[PairPreview]
+    pairs: list[PairTrial]
     deletions: list[Deletion]
     kept: int
     deleted: int
@@ -65,22 +65,25 @@ class RetentionPreview:
         return [f"{entry.pair.label}: {entry.problem}" for entry in self.pairs if entry.problem]
 
 
-def retention_preview(*, options: Options, now: datetime) -> RetentionPreview:
-    """Plan every pair with these options, saved or not. A job's own policy stays its own. Raises `PolicyError` when the policy cannot be used."""
+def retention_trial(*, options: Options, now: datetime) -> RetentionTrial:
+    """Plan every pair with these options, saved or not; a job's own policy stays its own.
+
+    Raises `PolicyError` when the policy of the options cannot be used.
+    """
     policy = effective_policy(override=None, options=options)
     digest = hashlib.sha256()
-    pairs: list[PairPreview] = []
+    pairs: list[PairTrial] = []
     deletions: list[Deletion] = []
     for pair in retention_pairs():
         try:
             plan = plan_pair(pair=pair, options=options, now=now)
         except PolicyError as error:
             problem = f"its retention policy cannot be used: {error}. Correct it in the job."
-            pairs.append(PairPreview(pair=pair, policy="", kept=0, deleted=0, freed=0, problem=problem))
+            pairs.append(PairTrial(pair=pair, policy="", kept=0, deleted=0, freed=0, problem=problem))
             continue
         digest.update(f"{pair.label} {plan.plan.digest}\n".encode())
         pairs.append(
-            PairPreview(
+            PairTrial(
                 pair=pair,
                 policy=plan.plan.policy.describe() if pair.job.retention is not None else "",
                 kept=len(plan.plan.keep),
@@ -93,7 +96,7 @@ def retention_preview(*, options: Options, now: datetime) -> RetentionPreview:
             backup = plan.backups[verdict.uid]
             reasons = tuple(reason.text for reason in verdict.reasons)
             deletions.append(Deletion(pair=pair, backup=backup, age=now - backup.created_at, reasons=reasons))
-    return RetentionPreview(
+    return RetentionTrial(
         pairs=pairs,
         deletions=deletions,
         kept=sum(entry.kept for entry in pairs),

@@ -36,7 +36,10 @@ class Chip:
 
 
 def link(request: HttpRequest, **changes: Any) -> str:
-    """The page's address with other filters; a blank value drops one. A place within the list belongs to the old filters and is dropped too."""
+    """The page's address with other filters; a blank value drops one.
+
+    A place within the list belongs to the old filters and is dropped too.
+    """
     query = request.GET.copy()
     for name in CURSORS:
         query.pop(name, None)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.db.models import Subquery
 from django.utils import timezone
@@ -49,13 +50,11 @@ def scheduler_heartbeat() -> Heartbeat:
 
 
 def _job_name(schedule_id: str) -> str:
-    """The name of the job behind an entry of the clock's store, which is not ours alone: what cannot be read is shown as it is."""
+    """The name of the job behind an entry of the clock's store; an entry that says nothing to us is shown as it is."""
     kind_name, _, pk = schedule_id.partition(":")
     try:
-        related = get_kind(kind_name).run_model._meta.get_field("job").related_model
+        run_model: Any = get_kind(kind_name).run_model
     except LookupError:
         return schedule_id
-    if not isinstance(related, type) or not pk.isdecimal():
-        return schedule_id
-    job = related._default_manager.filter(pk=pk).first()
+    job = run_model.job.get_queryset().filter(pk=pk).first() if pk.isdecimal() else None
     return str(job) if job else schedule_id

@@ -83,7 +83,11 @@ class RunPage:
 
 
 def run_page(
-    querysets: Mapping[str, RunQuerySet[Any]], *, before: str | None = None, after: str | None = None, size: int = PAGE_SIZE
+    querysets: Mapping[str, RunQuerySet[Any]],
+    *,
+    before: str | None = None,
+    after: str | None = None,
+    size: int = PAGE_SIZE,
 ) -> RunPage:
     """The page older than `before`, or newer than `after`, or the newest one; one query a queryset, of at most `size` + 1 rows.
 
@@ -93,7 +97,9 @@ def run_page(
         rows = _fetch(querysets, size, start, newer=False)
         if rows:
             return RunPage(
-                runs=rows[:size], newer=str(Cursor.of(rows[0])), older=str(Cursor.of(rows[size - 1])) if rows[size:] else ""
+                runs=rows[:size],
+                newer=str(Cursor.of(rows[0])),
+                older=str(Cursor.of(rows[size - 1])) if rows[size:] else "",
             )
     elif (end := Cursor.parse(after)) is not None:
         rows = _fetch(querysets, size, end, newer=True)

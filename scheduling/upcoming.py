@@ -24,7 +24,10 @@ class Upcoming:
 
 
 def next_fire(item: ScheduledItem, now: datetime) -> datetime | None:
-    """The item's first fire after `now`, in its zone; None when it is switched off, has no schedule, or has one that cannot be used."""
+    """The item's first fire after `now`, in its zone.
+
+    None when it is switched off, has no schedule, or has one that cannot be used.
+    """
     if not item.is_scheduled:
         return None
     try:

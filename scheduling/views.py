@@ -104,13 +104,14 @@ def _job_chips(request: HttpRequest, runs: list[Run], chosen: int | None) -> lis
         found[request.GET.get("kind", ""), chosen] = "This job"
     every = Chip(label="All", url=link(request, job=""), active=chosen is None)
     some = [
-        Chip(label=name, url=link(request, kind=kind, job=pk), active=pk == chosen) for (kind, pk), name in found.items()
+        Chip(label=name, url=link(request, kind=kind, job=pk), active=pk == chosen)
+        for (kind, pk), name in found.items()
     ]
     return [every, *some] if some else []
 
 
 def _log(request: HttpRequest, kind: RunKind, run: Run) -> dict[str, Any]:
-    """The lines after the one that the page has; for a whole page the newest, or with `?all` every one (their number is bounded)."""
+    """The lines after the one that the page has; for a whole page the newest, or with `?all` every one: a log is bounded."""
     model: Any = kind.log_model
     lines = model.objects.filter(run_id=run.pk)
     after = number(request.GET.get("after"))

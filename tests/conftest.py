@@ -96,7 +96,8 @@ def database_url(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> str
     """The address of the test database, also put into the environment, so that child processes use the same rows."""
     from django.db import connection
 
-    url = f"sqlite:///{connection.settings_dict['NAME']}"
+    name = connection.settings_dict["NAME"]
+    url = f"{POSTGRES.rpartition('/')[0]}/{name}" if connection.vendor == "postgresql" else f"sqlite:///{name}"
     monkeypatch.setenv("DATABASE_URL", url)
     return url
 

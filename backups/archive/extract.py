@@ -102,9 +102,7 @@ class _Unpacking:
             return  # the destination itself: its permissions are the user's business
         if member.has_acl and not self.acl_seen:
             self.acl_seen = True
-            self.warn(
-                "Access control lists stored as text were not restored; GNU tar with --acls restores them."
-            )
+            self.warn("Access control lists stored as text were not restored; GNU tar with --acls restores them.")
         try:
             self._create(member, parts)
         except OSError as error:

@@ -40,7 +40,9 @@ class StorageContents:
 def storage_contents(storage: Storage) -> StorageContents:
     """Open the storage, sentinel checked, and compare it with the catalogue. Raises `StorageError`."""
     with storage_backend(storage).open() as handle:
-        rows = {backup.artifact.relative: backup for backup in Backup.objects.filter(storage=storage, state__in=IN_PLACE)}
+        rows = {
+            backup.artifact.relative: backup for backup in Backup.objects.filter(storage=storage, state__in=IN_PLACE)
+        }
         files = dict(handle.list_artifacts())
         missing, other_size = [], []
         for relative, backup in rows.items():

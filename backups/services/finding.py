@@ -56,7 +56,9 @@ def _latest(name: str) -> Backup:
     if not readings:
         raise BackupNotFoundError(f"There is no copy of “{name[:100]}” to restore. {_some_targets(name)}")
     if len(readings) > 1:
-        raise BackupNotFoundError(f"“{name}” can mean several targets here. Give the uid of the copy instead. {_some()}")
+        raise BackupNotFoundError(
+            f"“{name}” can mean several targets here. Give the uid of the copy instead. {_some()}"
+        )
     copies = readings[0].select_related("storage").order_by("-created_at", "-pk")
     backup = copies.good().first() or copies.available().first() or copies.first()
     if backup is None:

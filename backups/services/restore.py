@@ -138,7 +138,9 @@ def _refuse_state(backup: Backup) -> None:
                 f"{backup} is in the trash. Bring it back first, or unpack it by hand: tar --zstd -xf {path} -C DIR"
             )
         case BackupState.DELETED | BackupState.PURGING:
-            raise RestoreRefusedError(f"{backup} was deleted by {backup.removed_by or 'a cleanup'}; its bytes are gone.")
+            raise RestoreRefusedError(
+                f"{backup} was deleted by {backup.removed_by or 'a cleanup'}; its bytes are gone."
+            )
         case BackupState.DELETING:
             raise RestoreRefusedError(f"{backup} is being moved to the trash right now. Try again in a moment.")
 
@@ -195,5 +197,3 @@ class _Counted:
         self._done += len(data)
         self._count(self._done)
         return data
-
-

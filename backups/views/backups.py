@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from datetime import timedelta
-from typing import Any
+import shlex
+from datetime import datetime, timedelta
 
 from django.contrib import messages
 from django.core.exceptions import ValidationError
@@ -20,6 +20,7 @@ from backups.services.retention import Pair, plan_pair
 from backups.services.storages import printable_path
 from backups.views.catalogue_filters import CatalogueFilters
 from backups.views.regions import render_region
+from scheduling.registry import all_kinds
 
 PAGE_SIZE = 50
 
@@ -43,7 +44,8 @@ def detail(request: HttpRequest, uid: str) -> HttpResponse:
     options = Options.load()
     context = {
         "backup": backup,
-        "path": _shown_path(backup),
+        **_place(backup),
+        "removed_by": _removing_run(backup),
         "verdict": _verdict(backup, options),
         "past_verdict": backup.verdict if isinstance(backup.verdict, dict) else None,
         "purged_at": _purged_at(backup, options),
@@ -73,14 +75,26 @@ def _verdict(backup: Backup, options: Options) -> Verdict | None:
     return next((verdict for verdict in plan.verdicts if verdict.uid == backup.uid), None)
 
 
-def _purged_at(backup: Backup, options: Options) -> Any:
+def _purged_at(backup: Backup, options: Options) -> datetime | None:
     if backup.state != BackupState.TRASHED or backup.trashed_at is None:
         return None
     return backup.trashed_at + timedelta(hours=options.trash_hours)
 
 
-def _shown_path(backup: Backup) -> str:
-    """Where the artifact is, or was."""
+def _removing_run(backup: Backup) -> tuple[str, int] | None:
+    """Kind and id of the run that deleted it, from a `removed_by` such as "maintenance:12"."""
+    kind, _, pk = backup.removed_by.partition(":")
+    known = {found.kind for found in all_kinds()}
+    return (kind, int(pk)) if kind in known and pk.isascii() and pk.isdecimal() else None
+
+
+def _place(backup: Backup) -> dict[str, str]:
+    """Where the artifact is or was, and the commands that restore it; blank when there is nothing left to restore."""
+    name = backup.artifact
     in_trash = backup.state in (BackupState.TRASHED, BackupState.PURGING)
-    relative = backup.artifact.trash_relative if in_trash else backup.artifact.relative
-    return f"{printable_path(backup.storage.path)}/{relative}"
+    path = f"{backup.storage.path}/{name.trash_relative if in_trash else name.relative}"
+    place = {"path": printable_path(path), "restore_command": "", "tar_command": ""}
+    if backup.state in (BackupState.AVAILABLE, BackupState.TRASHED):
+        place["restore_command"] = f"manage.py restore {backup.uid} --to /new/folder"
+        place["tar_command"] = f"mkdir /new/folder && tar --zstd -xf {shlex.quote(printable_path(path))} -C /new/folder"
+    return place

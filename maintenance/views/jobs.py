@@ -32,7 +32,10 @@ FIGURES = ("targets_processed", "deleted_count", "kept_count", "failed_count", "
 
 @dataclass(frozen=True, kw_only=True)
 class JobRow:
-    """A job as the list shows it. `next_at` is in `zone`, which is the job's; `other_zone` names it when it is not that of Options."""
+    """A job as the list shows it.
+
+    `next_at` is in `zone`, which is the job's; `other_zone` names it when it is not that of Options.
+    """
 
     job: MaintenanceJob
     words: str

@@ -15,7 +15,7 @@ from accounts.permissions import requires
 from backups.models import Options
 from backups.retention import PolicyError
 from backups.services.options import effective_policy, options_clean, options_update
-from maintenance import preview, services
+from maintenance import services, trial
 from maintenance.forms import OptionsForm
 from maintenance.models import MaintenanceJob
 from maintenance.running import preview_maintenance_job
@@ -52,7 +52,7 @@ def retention_preview(request: HttpRequest) -> HttpResponse:
     options, form = Options.load(), OptionsForm(request.POST)
     found = None
     if _accepts(form, options):
-        found = preview.retention_preview(options=preview.trial_options(form.values(options)), now=timezone.now())
+        found = trial.retention_trial(options=trial.trial_options(form.values(options)), now=timezone.now())
     if getattr(request, "htmx", False):
         context = {"form": form, "preview": found}
         return render(request, f"{TEMPLATE}#preview", context, status=200 if found else 422)
@@ -65,7 +65,7 @@ def retention_run(request: HttpRequest) -> HttpResponse:
     """Say what a cleanup would do now; a POST that has seen just this queues it."""
     options, now = Options.load(), timezone.now()
     try:
-        found = preview.retention_preview(options=options, now=now)
+        found = trial.retention_trial(options=options, now=now)
     except PolicyError as error:
         messages.error(request, f"The saved retention policy cannot be used: {error}. Correct it, save, then clean up.")
         return redirect("maintenance:options_edit")
@@ -96,7 +96,7 @@ def _accepts(form: OptionsForm, options: Options) -> bool:
     values = form.values(options)
     try:
         options_clean(**values)
-        effective_policy(override=None, options=preview.trial_options(values))
+        effective_policy(override=None, options=trial.trial_options(values))
     except ValidationError as error:
         form.add_policy_errors(error)
     except PolicyError as error:  # the time zone, which only together with the policy turns out to be unusable
@@ -104,9 +104,9 @@ def _accepts(form: OptionsForm, options: Options) -> bool:
     return not form.errors
 
 
-def _confirmation(found: preview.RetentionPreview, options: Options, now: datetime) -> dict[str, Any]:
+def _confirmation(found: trial.RetentionTrial, options: Options, now: datetime) -> dict[str, Any]:
     """The words of the confirmation: what will happen, to how much, and what can be undone until when."""
-    purge_count, purge_bytes = preview.purge_due(options=options, now=now)
+    purge_count, purge_bytes = trial.purge_due(options=options, now=now)
     return {
         "preview": found,
         "problems": preview_maintenance_job(_cleanup_job()).figures["problems"],

@@ -32,7 +32,7 @@ def test_a_copy_of_a_usual_size_is_not_suspect(size: int, previous_sizes: list[i
             99 * MIB,
             3,
             [300 * MIB, 200 * MIB, 1, 400 * MIB, 200 * MIB, 1, 1, 1],
-            "99.0 MiB is under half of 200.0 MiB, the median of the 5 copies before it",
+            "99.0 MiB is under half of 200 MiB, the median of the 5 copies before it",
         ),
     ],
 )

@@ -28,9 +28,7 @@ class Command(KeepwellCommand):
     @override
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
-        parser.add_argument(
-            "backup", help="a uid or its first six digits or more, TARGET@latest, or JOB/TARGET@latest"
-        )
+        parser.add_argument("backup", help="a uid or its first six digits or more, TARGET@latest, or JOB/TARGET@latest")
         parser.add_argument("--to", metavar="DIR", required=True, help="a new or empty folder to unpack into")
 
     @override

@@ -21,8 +21,12 @@ class Command(KeepwellCommand):
         super().add_arguments(parser)
         parser.add_argument("key", help="the maintenance job's key, such as retention_cleanup_nightly")
         parser.add_argument("--dry-run", action="store_true", help="say what would be deleted and why; change nothing")
-        parser.add_argument("--job", metavar="NAME", help="with --target: clean up the copies of this job and target alone")
-        parser.add_argument("--target", metavar="NAME", help="with --job: clean up the copies of this job and target alone")
+        parser.add_argument(
+            "--job", metavar="NAME", help="with --target: clean up the copies of this job and target alone"
+        )
+        parser.add_argument(
+            "--target", metavar="NAME", help="with --job: clean up the copies of this job and target alone"
+        )
 
     @override
     def handle(self, *args: Any, **options: Any) -> None:
