@@ -14,7 +14,7 @@ run: setup
 	@exec $(BIN)/python manage.py serve
 
 demo: setup
-	@exec $(BIN)/python manage.py demo
+	@export KEEPWELL_DATA="$${KEEPWELL_DATA:-$(CURDIR)/demo-data}" && exec $(BIN)/python manage.py demo
 
 # All tests on SQLite, then those that touch the database once more on PostgreSQL, where it answers.
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist worksteal

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from typing import Any, NoReturn
 
+from django.conf import settings
 from django.core.exceptions import ObjectDoesNotExist, RequestDataTooBig, ValidationError
-from django.http import HttpRequest, HttpResponse
-from ninja import NinjaAPI
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.utils.csp import CSP
+from django.views.decorators.csp import csp_override
+from django.views.decorators.csrf import csrf_exempt
+from ninja import NinjaAPI, Swagger
 from ninja.errors import AuthenticationError, HttpError
 from ninja.errors import ValidationError as UnfitError
 from ninja.parser import Parser
 
 from accounts.api import BearerToken, SessionUser
+from accounts.permissions import public
 from backups.api import router as backups_router
 from config import __version__
 from maintenance.api import retention_router
@@ -64,6 +70,14 @@ def _check(value: object, depth: int) -> None:
             raise BodyError("The body holds half of a surrogate pair, which is not a character.")
 
 
+class Documentation(Swagger):
+    """Swagger UI from our own origin. Its style sheet holds its icons as data: images, so this one page allows them."""
+
+    def render_page(self, request: HttpRequest, api: NinjaAPI, **kwargs: Any) -> HttpResponse:
+        policy: dict[str, Collection[str]] = {**settings.SECURE_CSP, "img-src": [CSP.SELF, "data:"]}
+        return csp_override(policy)(super().render_page)(request, api, **kwargs)
+
+
 api = NinjaAPI(
     title="Keepwell",
     version=__version__,
@@ -73,6 +87,7 @@ api = NinjaAPI(
         'Refusals are `{"detail": …}`, with `errors` by field for 422.'
     ),
     urls_namespace="api",
+    docs=Documentation({"docExpansion": "list", "defaultModelsExpandDepth": 0, "displayRequestDuration": True}),
     auth=[BearerToken(), SessionUser()],
     parser=StrictParser(),
 )
@@ -161,3 +176,11 @@ def _words(problem: dict[str, Any]) -> str:
 
 def _sentence(errors: dict[str, list[str]]) -> str:
     return " ".join(f"{field}: {' '.join(messages)}" for field, messages in errors.items())
+
+
+@public
+@csrf_exempt
+def unknown_address(request: HttpRequest, rest: str) -> JsonResponse:  # noqa: ARG001 - the path converter's
+    """404 as the API says it, for an address below /api/ that leads nowhere."""
+    detail = f"There is nothing at {request.path[:200]}. The addresses are listed at /api/v1/docs."
+    return JsonResponse({"detail": detail}, status=404)

@@ -13,7 +13,7 @@ from django.urls import reverse
 
 from backups.choices import BackupState
 from backups.models import Backup, BackupJob, BackupRun, Options, Storage, Target
-from backups.storage.sentinel import SENTINEL_NAME
+from backups.storage.names import SENTINEL
 from maintenance.models import MaintenanceJob, MaintenanceRun
 from scheduling.choices import RunStatus
 from scheduling.heartbeat import Heartbeat
@@ -62,6 +62,7 @@ class Dashboard:
     copies: int
     stored_bytes: int
     last_backup: datetime | None
+    stalest: Target | None
     next_runs: list[NextRun]
     last_runs: list[Run]
     failures: list[Run]
@@ -82,7 +83,7 @@ class Dashboard:
 
 
 def dashboard(*, user: User | AnonymousUser, heartbeat: Heartbeat, now: datetime) -> Dashboard:
-    """Everything on the first page, in a number of queries that does not grow. Of each storage's disk one file is looked at."""
+    """Everything on the first page, in a fixed number of queries. On each storage's disk one file is looked at."""
     jobs, maintenance_jobs = list(BackupJob.objects.all()), list(MaintenanceJob.objects.all())
     targets, bare = Target.objects.count(), _bare_targets()
     bare_count = len(bare) if len(bare) <= LISTED else Target.objects.filter(_without_good_copy()).count()
@@ -107,6 +108,7 @@ def dashboard(*, user: User | AnonymousUser, heartbeat: Heartbeat, now: datetime
         copies=copies["count"],
         stored_bytes=copies["size"] or 0,
         last_backup=copies["newest"],
+        stalest=_stalest(),
         next_runs=_next_runs(jobs, maintenance_jobs, options.timezone, now),
         last_runs=runs["last"],
         failures=runs["failing"],
@@ -153,10 +155,16 @@ def _without_good_copy() -> Q:
 
 
 def _bare_targets() -> list[Target]:
-    """Targets that no good copy exists of, whether any job names them or not; one more than are listed, to tell when there are more."""
+    """Targets that no good copy exists of, in a job or not; one more than are listed, to tell when there are more."""
     named = BackupJob.targets.through.objects.filter(target=OuterRef("pk"))
     rows = Target.objects.filter(_without_good_copy()).annotate(has_job=Exists(named)).order_by("name")
     return list(rows[: LISTED + 1])
+
+
+def _stalest() -> Target | None:
+    """The target whose newest good copy is the oldest, with that copy's time as `newest`."""
+    newest = Backup.objects.good().filter(target=OuterRef("pk")).order_by("-created_at").values("created_at")[:1]
+    return Target.objects.annotate(newest=Subquery(newest)).filter(newest__isnull=False).order_by("newest").first()
 
 
 def _unprotected(target: Target) -> Attention:
@@ -175,7 +183,7 @@ def _closed_storages() -> list[Attention]:
     for storage in Storage.objects.all():
         # One look at one file: a page must not wait for a disk to spin up and be read.
         try:
-            present = (Path(storage.path) / SENTINEL_NAME).is_file()
+            present = (Path(storage.path) / SENTINEL).is_file()
         except OSError:
             present = False
         if not present:
@@ -196,7 +204,11 @@ def _faulty_copies() -> list[Attention]:
     faulty = (
         ("missing", Q(state=BackupState.MISSING), "not where the catalogue says"),
         ("quarantined", Q(state=BackupState.QUARANTINED), "no longer what was written"),
-        ("suspect", Q(state=BackupState.AVAILABLE, accepted_at__isnull=True) & ~Q(suspect_reason=""), "suspiciously small"),
+        (
+            "suspect",
+            Q(state=BackupState.AVAILABLE, accepted_at__isnull=True) & ~Q(suspect_reason=""),
+            "suspiciously small",
+        ),
     )
     counts = Backup.objects.aggregate(**{name: Count("pk", filter=condition) for name, condition, _ in faulty})
     return [

@@ -27,7 +27,7 @@ class OptionsTimeZoneMiddleware:
         try:
             zone = load_zone(name)
         except ScheduleError:
-            # A zone that the machine's own database has lost: the Options page must still open so that it can be changed.
+            # A zone that this machine's zone database lacks: the Options page must still open, to change it.
             zone = load_zone("UTC")
         with timezone.override(zone):
             return self.get_response(request)

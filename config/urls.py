@@ -6,7 +6,7 @@ from django.urls import URLPattern, URLResolver, include, path
 from django.views.generic import RedirectView
 
 from accounts.permissions import public
-from config.api import api
+from config.api import api, unknown_address
 from config.health import health
 from config.views import dashboard
 
@@ -31,6 +31,7 @@ urlpatterns = [
     path("admin/login/", public(RedirectView.as_view(pattern_name="accounts:login", query_string=True))),
     path("admin/", admin.site.urls),
     path("api/v1/", (without_sign_in_page(_api_patterns), _api_app, _api_namespace)),
+    path("api/<path:rest>", unknown_address, name="unknown_api_address"),
     path("", include("accounts.urls")),
     path("", include("backups.urls")),
     path("", include("maintenance.urls")),

@@ -1,12 +1,20 @@
 from __future__ import annotations
 
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
+from django.utils import timezone
+from django.views.decorators.http import require_safe
 
 from accounts.permissions import requires
+from config import dashboard as first_page
+from scheduling.heartbeat import scheduler_heartbeat
+from scheduling.regions import render_region
 
 
 @requires("backups.view_backup")
+@require_safe
 def dashboard(request: HttpRequest) -> HttpResponse:
-    """The first page."""
-    return render(request, "dashboard.html")
+    """The first page. It asks for itself again only while something runs."""
+    heartbeat = scheduler_heartbeat()
+    page = first_page.dashboard(user=request.user, heartbeat=heartbeat, now=timezone.now())
+    context = {"page": page, "scheduler_state": heartbeat}
+    return render_region(request, "dashboard.html", "dashboard", context)

@@ -50,13 +50,14 @@ def retention_plans(
     target_id: int | None = None,
     retention: Mapping[str, Any] | None = None,
     minimum_keep: int | None = None,
+    options: Options | None = None,
 ) -> RetentionPlans:
-    """Plan every pair, or the one named by both ids, as it is now.
+    """Plan every pair, or the one named by both ids, as it is now; under `options`, saved or not, when they are given.
 
     `retention` is a policy to try: on one pair in place of whatever is in force there, otherwise in place of the one in
     Options. Raises ValidationError keyed `retention.<rule>` when it cannot be used.
     """
-    options, now = Options.load(), timezone.now()
+    options, now = options or Options.load(), timezone.now()
     if retention is not None:
         try:
             retention_clean(retention)

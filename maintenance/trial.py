@@ -1,4 +1,4 @@
-"""What a cleanup would do, under the saved options or under others: plans only, nothing is changed."""
+"""What a cleanup would do, under the saved options or under others, as pages show it. Nothing is changed."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 from django.db.models import Count, Sum
 
 from backups.models import Backup, Options
-from backups.retention import PolicyError
 from backups.services.options import effective_policy
-from backups.services.retention import Pair, plan_pair, retention_pairs
+from backups.services.retention import Pair
+from maintenance.retention_plans import retention_plans
 
 MAX_LISTED = 100
 
@@ -27,8 +27,7 @@ class PairTrial:
     kept: int
     deleted: int
     freed: int
-    notes: tuple[str, ...] = ()
-    problem: str = ""
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +44,7 @@ class Deletion:
 class RetentionTrial:
     """What cleaning up every pair would do. `deletions` holds the first `MAX_LISTED`, the counts are of all.
 
-    `digest` changes whenever what would be deleted does.
+    `problems` says which pairs could not be looked at, and why. `digest` changes whenever what would be deleted does.
     """
 
     pairs: list[PairTrial]
@@ -53,16 +52,13 @@ class RetentionTrial:
     kept: int
     deleted: int
     freed: int
+    problems: list[str]
     policy: str
     digest: str
 
     @property
     def unlisted(self) -> int:
         return self.deleted - len(self.deletions)
-
-    @property
-    def problems(self) -> list[str]:
-        return [f"{entry.pair.label}: {entry.problem}" for entry in self.pairs if entry.problem]
 
 
 def retention_trial(*, options: Options, now: datetime) -> RetentionTrial:
@@ -71,37 +67,34 @@ def retention_trial(*, options: Options, now: datetime) -> RetentionTrial:
     Raises `PolicyError` when the policy of the options cannot be used.
     """
     policy = effective_policy(override=None, options=options)
+    found = retention_plans(options=options)
     digest = hashlib.sha256()
     pairs: list[PairTrial] = []
     deletions: list[Deletion] = []
-    for pair in retention_pairs():
-        try:
-            plan = plan_pair(pair=pair, options=options, now=now)
-        except PolicyError as error:
-            problem = f"its retention policy cannot be used: {error}. Correct it in the job."
-            pairs.append(PairTrial(pair=pair, policy="", kept=0, deleted=0, freed=0, problem=problem))
-            continue
-        digest.update(f"{pair.label} {plan.plan.digest}\n".encode())
+    for planned in found.plans:
+        plan = planned.plan
+        digest.update(f"{planned.pair.label} {plan.digest}\n".encode())
         pairs.append(
             PairTrial(
-                pair=pair,
-                policy=plan.plan.policy.describe() if pair.job.retention is not None else "",
-                kept=len(plan.plan.keep),
-                deleted=len(plan.plan.delete),
-                freed=plan.bytes_to_delete,
-                notes=plan.plan.notes,
+                pair=planned.pair,
+                policy=plan.policy.describe() if planned.pair.job.retention is not None else "",
+                kept=len(plan.keep),
+                deleted=len(plan.delete),
+                freed=planned.bytes_to_delete,
+                notes=plan.notes,
             )
         )
-        for verdict in plan.plan.delete[: MAX_LISTED - len(deletions)]:
-            backup = plan.backups[verdict.uid]
+        for verdict in plan.delete[: MAX_LISTED - len(deletions)]:
+            backup = planned.backups[verdict.uid]
             reasons = tuple(reason.text for reason in verdict.reasons)
-            deletions.append(Deletion(pair=pair, backup=backup, age=now - backup.created_at, reasons=reasons))
+            deletions.append(Deletion(pair=planned.pair, backup=backup, age=now - backup.created_at, reasons=reasons))
     return RetentionTrial(
         pairs=pairs,
         deletions=deletions,
-        kept=sum(entry.kept for entry in pairs),
-        deleted=sum(entry.deleted for entry in pairs),
+        kept=found.kept_count,
+        deleted=found.deleted_count,
         freed=sum(entry.freed for entry in pairs),
+        problems=[f"{label}: {reason} Nothing of it would be changed." for label, reason in found.failed.items()],
         policy=policy.describe(),
         digest=digest.hexdigest(),
     )

@@ -89,9 +89,10 @@ def run_page(
     after: str | None = None,
     size: int = PAGE_SIZE,
 ) -> RunPage:
-    """The page older than `before`, or newer than `after`, or the newest one; one query a queryset, of at most `size` + 1 rows.
+    """The page older than `before`, or newer than `after`, or the newest one.
 
-    `querysets` are keyed by the kind of their runs. A cursor that cannot be read, or with nothing on its side, gives the newest page.
+    `querysets` are keyed by the kind of their runs; each is asked once, for at most `size` + 1 rows. A cursor that
+    cannot be read, or that has nothing on its side, gives the newest page.
     """
     if (start := Cursor.parse(before)) is not None:
         rows = _fetch(querysets, size, start, newer=False)

@@ -5,15 +5,15 @@ from typing import Any
 from django.contrib.auth.models import AnonymousUser, User
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, render
+from django.shortcuts import get_object_or_404
 from django.urls import reverse
 from django.views.decorators.http import require_safe
-from django.views.decorators.vary import vary_on_headers
 
 from accounts.permissions import requires
 from scheduling.filters import STATUS_FILTERS, Chip, chips, link, number, status_chips, status_filter
 from scheduling.models import Run
 from scheduling.paging import run_page
+from scheduling.regions import render_region, wants_region
 from scheduling.registry import RunKind, all_kinds, get_kind
 
 JOB_CHIPS = 12
@@ -22,7 +22,6 @@ LOG_TAIL = 400
 
 @requires("scheduling.view_schedulerstate")
 @require_safe
-@vary_on_headers("HX-Request")
 def run_list(request: HttpRequest) -> HttpResponse:
     """Runs of every kind that the user may see, newest first."""
     kinds = visible_kinds(request.user)
@@ -40,14 +39,13 @@ def run_list(request: HttpRequest) -> HttpResponse:
         "status_chips": status_chips(request, status),
         "job_chips": _job_chips(request, page.runs, job),
         "clear_url": request.path if kind_name or status else "",
-        "swaps": swaps(request),
+        "swaps": wants_region(request),
     }
-    return render(request, f"scheduling/run_list.html{'#runs' if swaps(request) else ''}", context)
+    return render_region(request, "scheduling/run_list.html", "runs", context)
 
 
 @requires("scheduling.view_schedulerstate")
 @require_safe
-@vary_on_headers("HX-Request")
 def run_detail(request: HttpRequest, kind: str, pk: int) -> HttpResponse:
     """One run. While it is not over, the page asks again and gets its state and the log lines it has not shown."""
     run_kind = _kind_or_404(kind)
@@ -61,20 +59,15 @@ def run_detail(request: HttpRequest, kind: str, pk: int) -> HttpResponse:
         "run": run,
         "kind": run_kind,
         "same_job_url": f"{reverse('scheduling:run_list')}?kind={kind}&job={run.job_id}" if run.job_id else "",
-        "swaps": swaps(request),
+        "swaps": wants_region(request),
         **_log(request, run_kind, run),
     }
-    return render(request, f"scheduling/run_detail.html{'#live' if swaps(request) else ''}", context)
+    return render_region(request, "scheduling/run_detail.html", "live", context)
 
 
 def visible_kinds(user: User | AnonymousUser) -> list[RunKind]:
     """The kinds of run that the user may look at."""
     return [kind for kind in all_kinds() if user.has_perm(kind.view_permission)]
-
-
-def swaps(request: HttpRequest) -> bool:
-    """Whether htmx will swap a region of the page with the answer, rather than the browser show a new page."""
-    return bool(getattr(request, "htmx", False))
 
 
 def _kind_or_404(name: str) -> RunKind:
@@ -111,11 +104,11 @@ def _job_chips(request: HttpRequest, runs: list[Run], chosen: int | None) -> lis
 
 
 def _log(request: HttpRequest, kind: RunKind, run: Run) -> dict[str, Any]:
-    """The lines after the one that the page has; for a whole page the newest, or with `?all` every one: a log is bounded."""
+    """The lines after the one that the page has; for a whole page the newest, or all (a log is bounded) with `?all`."""
     model: Any = kind.log_model
     lines = model.objects.filter(run_id=run.pk)
     after = number(request.GET.get("after"))
-    if swaps(request) and after is not None:
+    if wants_region(request) and after is not None:
         new = list(lines.filter(seq__gt=after).order_by("seq"))
         return {"new_lines": new, "last_seq": new[-1].seq if new else after}
     newest = list(lines.order_by("-seq")[: None if "all" in request.GET else LOG_TAIL])[::-1]

@@ -11,7 +11,6 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
-from django.views.decorators.vary import vary_on_headers
 
 from accounts.permissions import requires
 from backups.forms.errors import add_service_errors
@@ -25,6 +24,7 @@ from scheduling.dispatch import scheduled_dispatch
 from scheduling.filters import STATUS_FILTERS, chips, link, status_chips, status_filter
 from scheduling.items import ScheduledItem
 from scheduling.paging import run_page
+from scheduling.regions import render_region, wants_region
 from scheduling.upcoming import next_fire, schedule_words
 
 FIGURES = ("targets_processed", "deleted_count", "kept_count", "failed_count", "freed_bytes")
@@ -46,16 +46,14 @@ class JobRow:
 
 @requires("maintenance.view_maintenancejob", "maintenance.view_maintenancerun")
 @require_safe
-@vary_on_headers("HX-Request")
 def job_list(request: HttpRequest) -> HttpResponse:
     """The visible jobs, and what every maintenance job did, newest first."""
     jobs = list(services.list_jobs())
     chosen, status = _job_filter(request, jobs), status_filter(request)
     runs = _runs(chosen, status)
     page = run_page({"maintenance": runs}, before=request.GET.get("before"), after=request.GET.get("after"))
-    swaps = bool(getattr(request, "htmx", False))
     context = {
-        "rows": [] if swaps else _rows(jobs),
+        "rows": [] if wants_region(request) else _rows(jobs),
         "page": page,
         "newer": link(request, after=page.newer) if page.newer else "",
         "older": link(request, before=page.older) if page.older else "",
@@ -63,7 +61,7 @@ def job_list(request: HttpRequest) -> HttpResponse:
         "status_chips": status_chips(request, status),
         "clear_url": request.path if chosen or status else "",
     }
-    return render(request, f"maintenance/job_list.html{'#runs' if swaps else ''}", context)
+    return render_region(request, "maintenance/job_list.html", "runs", context)
 
 
 @requires("maintenance.change_maintenancejob")

@@ -9,7 +9,6 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
-from django.views.decorators.vary import vary_on_headers
 
 from accounts.permissions import requires
 from backups.models import Options
@@ -18,12 +17,10 @@ from backups.services.options import effective_policy, options_clean, options_up
 from maintenance import services, trial
 from maintenance.forms import OptionsForm
 from maintenance.models import MaintenanceJob
-from maintenance.running import preview_maintenance_job
 from maintenance.views.zones import zone_names
 from scheduling.choices import RunTrigger
 from scheduling.dispatch import scheduled_dispatch
-
-TEMPLATE = "maintenance/options_edit.html"
+from scheduling.regions import render_region
 
 
 @requires("backups.view_options")
@@ -46,16 +43,12 @@ def options_save(request: HttpRequest) -> HttpResponse:
 
 @requires("backups.change_options")
 @require_POST
-@vary_on_headers("HX-Request")
 def retention_preview(request: HttpRequest) -> HttpResponse:
     """What a cleanup would do under the form's values. Nothing is saved, nothing is deleted."""
     options, form = Options.load(), OptionsForm(request.POST)
     found = None
     if _accepts(form, options):
         found = trial.retention_trial(options=trial.trial_options(form.values(options)), now=timezone.now())
-    if getattr(request, "htmx", False):
-        context = {"form": form, "preview": found}
-        return render(request, f"{TEMPLATE}#preview", context, status=200 if found else 422)
     return _page(request, form, options, preview=found, status=200 if found else 422)
 
 
@@ -86,7 +79,9 @@ def _cleanup_job() -> MaintenanceJob:
 def _page(request: HttpRequest, form: OptionsForm, options: Options, status: int = 200, **extra: Any) -> HttpResponse:
     own_zone = options.retention.get("timezone", "")
     context = {"form": form, "zones": zone_names(), "own_zone": own_zone, "options": options, **extra}
-    return render(request, TEMPLATE, context, status=status)
+    response = render_region(request, "maintenance/options_edit.html", "preview", context)
+    response.status_code = status
+    return response
 
 
 def _accepts(form: OptionsForm, options: Options) -> bool:
@@ -109,7 +104,6 @@ def _confirmation(found: trial.RetentionTrial, options: Options, now: datetime) 
     purge_count, purge_bytes = trial.purge_due(options=options, now=now)
     return {
         "preview": found,
-        "problems": preview_maintenance_job(_cleanup_job()).figures["problems"],
         "purge_count": purge_count,
         "purge_bytes": purge_bytes,
         "trash_hours": options.trash_hours,

@@ -30,7 +30,12 @@ SAMPLES = {
 }
 
 # A request with an empty body is refused as incomplete before anybody asks who sends it: these operations need one.
-BODIES: dict[str, dict[str, object]] = {}
+BODIES: dict[str, dict[str, object]] = {
+    "/api/v1/storages": {"name": "nas", "path": "/nowhere/nas"},
+    "/api/v1/targets": {"name": "etc", "config": {"paths": ["/nowhere/etc"]}},
+    "/api/v1/backup-jobs": {"name": "nightly", "target_ids": [], "storage_id": 1},
+    "/api/v1/maintenance/jobs": {"key": "cleanup_weekly", "job_type": "retention_cleanup"},
+}
 
 PAGES = [route for route in routes() if not route.is_public and not route.is_api]
 OPERATIONS = [

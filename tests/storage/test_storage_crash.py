@@ -57,7 +57,7 @@ def half_states(opened: OpenStorage, place: Path) -> list[str]:
 
 @pytest.mark.parametrize("way", ["link", "rename", "reservation"])
 def test_a_killed_publisher_never_leaves_an_artifact_without_its_sidecar(way: str, tmp_path: Path) -> None:
-    chance = random.Random(20261124)  # noqa: S311  (moments to kill at, not secrets)
+    chance = random.Random(20261124)
     for attempt in range(12):
         place = tmp_path / f"{way}-{attempt}"
         storage = LocalStorage.initialise(place, "storage-1", created=CREATED)

@@ -55,7 +55,7 @@ def test_any_other_name_is_refused(relative: str) -> None:
         pytest.param({"folder": "../x"}, id="folder"),
         pytest.param({"uid": "1"}, id="uid"),
         pytest.param({"suffix": ".tar/../x"}, id="suffix"),
-        pytest.param({"created": datetime(2026, 1, 1)}, id="no zone"),  # noqa: DTZ001
+        pytest.param({"created": datetime(2026, 1, 1)}, id="no zone"),
         pytest.param({"created": datetime(2026, 1, 1, tzinfo=timezone(timedelta(hours=1)))}, id="another zone"),
         pytest.param({"created": datetime(2026, 1, 1, microsecond=1, tzinfo=UTC)}, id="fraction"),
     ],
