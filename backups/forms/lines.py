@@ -12,8 +12,8 @@ MAX_CHARACTERS = 20_000
 class LinesField(forms.CharField):
     """A text area with one value a line; cleans to a list of them, without blank lines and the spaces around."""
 
-    def __init__(self, **options: Any) -> None:
-        attrs = {"class": "mono", "rows": 4, "spellcheck": "false", "autocapitalize": "off", "autocomplete": "off"}
+    def __init__(self, *, rows: int = 4, **options: Any) -> None:
+        attrs = {"class": "mono", "rows": rows, "spellcheck": "false", "autocapitalize": "off", "autocomplete": "off"}
         super().__init__(max_length=MAX_CHARACTERS, widget=forms.Textarea(attrs=attrs), **options)
 
     def clean(self, value: Any) -> list[str]:

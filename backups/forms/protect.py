@@ -27,7 +27,7 @@ class ProtectForm(forms.Form):
         help_text=PATHS_HELP,
         error_messages={"required": "Give at least one absolute path, such as /etc."},
     )
-    exclude = LinesField(label="Leave out", required=False, help_text=EXCLUDE_HELP)
+    exclude = LinesField(label="Leave out", rows=2, required=False, help_text=EXCLUDE_HELP)
     name = forms.CharField(max_length=MAX_NAME, help_text=NAME_HELP)
     storage = forms.ModelChoiceField(
         queryset=Storage.objects.all(),
@@ -44,6 +44,10 @@ class ProtectForm(forms.Form):
         help_text="Minute, hour, day of month, month, day of week; or <code>@daily</code> and the like.",
     )
     run_now = forms.BooleanField(label="Make the first backup now", required=False, initial=True)
+
+    def __init__(self, *args: Any, zone: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["preset"].help_text = f"In {zone}, the time zone in Options."
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data

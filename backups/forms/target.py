@@ -26,7 +26,7 @@ class TargetForm(forms.Form):
         help_text=PATHS_HELP,
         error_messages={"required": "Give at least one absolute path, such as /etc."},
     )
-    exclude = LinesField(label="Leave out", required=False, help_text=EXCLUDE_HELP)
+    exclude = LinesField(label="Leave out", rows=2, required=False, help_text=EXCLUDE_HELP)
 
     def __init__(self, *args: Any, target: Target | None = None, **kwargs: Any) -> None:
         # What a browser cannot show or send back (a name that is not UTF-8) is shown escaped, and means itself again.

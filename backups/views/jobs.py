@@ -38,7 +38,6 @@ def list_(request: HttpRequest) -> HttpResponse:
         "total": page.paginator.count,
         "failing": sum(row.run is not None and row.run.status in ("failed", "lost") for row in rows),
         "has_targets": bool(rows) or Target.objects.exists(),
-        "zone": Options.load().timezone,
     }
     return render_region(request, "backups/job_list.html", "jobs", context)
 
@@ -46,7 +45,7 @@ def list_(request: HttpRequest) -> HttpResponse:
 @requires("backups.add_backupjob")
 @require_http_methods(["GET", "POST"])
 def create(request: HttpRequest) -> HttpResponse:
-    first = Storage.objects.first()
+    first = Storage.objects.order_by("pk").first()
     initial: dict[str, Any] = {"enabled": True, "policy": OPTIONS, "schedule": "30 2 * * *", "storage": first}
     initial["targets"] = [pk for pk in request.GET.getlist("target") if pk.isdecimal()]
     form = JobForm(request.POST or None, initial=initial)

@@ -23,7 +23,8 @@ from scheduling.dispatch import scheduled_dispatch
 @require_http_methods(["GET", "POST"])
 def protect(request: HttpRequest) -> HttpResponse:
     """From a folder to its first backup in one form: makes a target and a job of the same name."""
-    form = ProtectForm(request.POST or None, initial={"storage": Storage.objects.first()})
+    zone = Options.load().timezone
+    form = ProtectForm(request.POST or None, zone=zone, initial={"storage": Storage.objects.order_by("pk").first()})
     if request.method == "POST" and form.is_valid():
         try:
             job = _create(form)
@@ -31,10 +32,8 @@ def protect(request: HttpRequest) -> HttpResponse:
             add_service_errors(form, error)
         else:
             return _begin(request, job, run_now=form.cleaned_data["run_now"])
-    zone = Options.load().timezone
     context = {
         "form": form,
-        "zone": zone,
         "preview": schedule_preview(str(form["schedule"].value() or ""), zone),
         "has_storages": Storage.objects.exists(),
     }
