@@ -21,7 +21,7 @@ from backups.models import (
     Target,
 )
 from backups.services import jobs, options, storages, targets
-from scheduling.admin import ReadOnlyAdmin, RunNowAdmin, ServiceAdmin, ServiceForm
+from scheduling.admin import PlainJSONField, ReadOnlyAdmin, RunNowAdmin, ServiceAdmin, ServiceForm
 
 
 class StorageForm(ServiceForm):
@@ -82,7 +82,7 @@ class BackupJobForm(ServiceForm):
     targets = forms.ModelMultipleChoiceField(
         queryset=Target.objects.all(), error_messages={"required": "Choose at least one target to back up."}
     )
-    retention = forms.JSONField(
+    retention = PlainJSONField(
         required=False,
         help_text='Blank or null takes the policy in Options. Such as {"keep_last": 3, "keep_daily": 7}.',
     )

@@ -121,9 +121,9 @@ class Backup(Schema):
     target_id: int | None
     target_name: str
     storage_id: int
-    storage_name: str = Field(alias="storage.name")
+    storage_name: str
     run_id: int | None
-    path: str = Field(alias="artifact.relative")
+    path: str | None
     created_at: datetime
     size: int
     sha256: str
@@ -139,6 +139,18 @@ class Backup(Schema):
     trashed_at: datetime | None
     deleted_at: datetime | None
     verdict: dict[str, Any] | None
+
+    @staticmethod
+    def resolve_storage_name(backup: models.Backup) -> str:
+        return backup.storage.name
+
+    @staticmethod
+    def resolve_path(backup: models.Backup) -> str | None:
+        """Null for a damaged row whose ids make no name: one such must not keep the others from being listed."""
+        try:
+            return backup.artifact.relative
+        except ValueError:
+            return None
 
     @staticmethod
     def resolve_good(backup: models.Backup) -> bool:
@@ -168,7 +180,11 @@ class Attempt(Schema):
 class BackupRun(Run):
     """One execution of a backup job."""
 
-    result: dict[str, Any] = Field(alias="result_json")
+    result: dict[str, Any]
+
+    @staticmethod
+    def resolve_result(run: models.BackupRun) -> dict[str, Any]:
+        return run.result_json if isinstance(run.result_json, dict) else {}
 
 
 class BackupRunDetail(BackupRun):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator
 from typing import Any
 
-from django.db.models import Count, Max
+from django.db.models import Count, Max, QuerySet
 
 from backups.models import Options
 from maintenance.models import MaintenanceJob, MaintenanceRun, MaintenanceRunLogLine
@@ -41,6 +41,8 @@ def preview_maintenance_job(job: MaintenanceJob, params: dict[str, Any] | None =
 
 def perform_maintenance(run: MaintenanceRun, context: RunContext) -> RunResult:
     """Hand a claimed run to the task of its type."""
+    if run.job is None:
+        raise RunFailedError(f"{run.job_name} was deleted before this run started. Nothing was done.")
     task = TASKS.get(run.job_type)
     if task is None:
         raise RunFailedError(
@@ -69,6 +71,11 @@ def _nothing(_run: MaintenanceRun) -> None:
     """A maintenance run takes nothing at its start and gives nothing back at its end."""
 
 
+def _all_of_them(queued: QuerySet[MaintenanceRun]) -> QuerySet[MaintenanceRun]:
+    """Maintenance runs of different jobs do not wait for each other."""
+    return queued
+
+
 def _nothing_to_recover() -> None:
     """What a dead cleanup left between two states belongs to the backups, and is mended by them."""
 
@@ -86,6 +93,7 @@ def register() -> None:
             claim=_nothing,
             release=_nothing,
             recover=_nothing_to_recover,
+            ready=_all_of_them,
             items=_items,
             revision=_revision,
             figures_template="maintenance/run_figures.html",

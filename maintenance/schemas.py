@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from ninja import Field, Schema
 from pydantic import BeforeValidator, model_validator
@@ -93,14 +93,12 @@ class MaintenanceRunResult(Schema):
     problems: Texts = []
     pairs: Mappings = []
 
-    @model_validator(mode="before")
     @classmethod
-    def _from_stored(cls, stored: Any) -> Any:
-        """Lists without their counts are counted; anything but an object counts as no record."""
-        if not isinstance(stored, dict):
-            return {} if stored is None or isinstance(stored, list | str | int | float) else stored
-        counted = {f"{name}_count": len(_texts(stored.get(f"{name}_paths"))) for name in ("deleted", "failed")}
-        return {**counted, **stored}
+    def from_stored(cls, stored: object) -> Self:
+        """Read a run's `result_json`, whatever wrote it. A path list without its count is counted."""
+        figures = stored if isinstance(stored, dict) else {}
+        counted = {f"{name}_count": len(_texts(figures.get(f"{name}_paths"))) for name in ("deleted", "failed")}
+        return cls(**{name: value for name, value in {**counted, **figures}.items() if name in cls.model_fields})
 
 
 class MaintenanceRun(Run):
@@ -117,7 +115,7 @@ class MaintenanceRun(Run):
 
     @staticmethod
     def resolve_result(run: MaintenanceRunRow) -> MaintenanceRunResult:
-        return MaintenanceRunResult.model_validate(run.result_json if isinstance(run.result_json, dict) else {})
+        return MaintenanceRunResult.from_stored(run.result_json)
 
 
 class PairBody(Body):

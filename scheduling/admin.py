@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, override
 
@@ -9,6 +10,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
+from django.forms.fields import InvalidJSONInput
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
@@ -56,6 +58,30 @@ class ReadOnlyAdmin(ModelAdmin):
         return False
 
 
+class PlainJSONField(forms.JSONField):
+    """Refuses what JSON can spell and neither a database nor a page can hold: half of a surrogate pair."""
+
+    @override
+    def to_python(self, value: Any) -> Any:
+        document = super().to_python(value)
+        if not self._is_text(document):
+            raise ValidationError("This holds half of a surrogate pair, which is not a character.")
+        return document
+
+    @override
+    def bound_data(self, data: Any, initial: Any) -> Any:
+        document = super().bound_data(data, initial)
+        return document if self._is_text(document) else InvalidJSONInput(data)
+
+    @staticmethod
+    def _is_text(document: object) -> bool:
+        try:
+            json.dumps(document, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            return False
+        return True
+
+
 class ServiceForm(ModelForm):
     """Parses and never writes. What the service refused on the first attempt is shown on the second.
 
@@ -88,6 +114,7 @@ class ServiceAdmin(ModelAdmin):
     """
 
     form = ServiceForm
+    formfield_overrides = {models.JSONField: {"form_class": PlainJSONField}}
     view_on_site = False
     fixed_fields: ClassVar[tuple[str, ...]] = ()  # set when the row is added, and never changed
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
-from datetime import UTC, datetime
+import time
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
 
-from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.executors.base import BaseExecutor
 from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
-from django.db import connections
+from django.db import InterfaceError, OperationalError, close_old_connections, connections
+from django.utils import timezone
 from django_apscheduler.jobstores import DjangoJobStore
+from django_apscheduler.models import DjangoJob
 
 from scheduling.cron import ScheduleError, load_zone, parse_cron
 from scheduling.registry import all_kinds
@@ -24,6 +27,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 FIRE = "scheduling.dispatch:fire"
+LONGEST_WAIT_SECONDS = 30.0
+RETRY_SECONDS = 2.0
+SET_BACK_SECONDS = 60.0
+# What fires within this time needs no look at start: if it was planned by a wrong clock, it is soon right again.
+FAR_AHEAD = timedelta(days=1)
+
+# Schedule, time zone and name.
+type Applied = tuple[str, str, str]
 
 
 class CronsimTrigger(BaseTrigger):  # type: ignore[misc]  # APScheduler carries no types
@@ -64,17 +75,54 @@ class CronsimTrigger(BaseTrigger):  # type: ignore[misc]  # APScheduler carries 
         return f"cron[{self.expression} {self.zone}]"
 
 
-class ScheduleStore(DjangoJobStore):  # type: ignore[misc]
-    """django-apscheduler's store of schedules, without its table of executions: the run ledger records those, and
-    truthfully.
+class FireRecorder(BaseExecutor):  # type: ignore[misc]
+    """Records a fire in the clock's own thread, before the store is told that it is no longer due.
+
+    So a fire cannot get lost between the two, whenever the process is killed; done twice, it is one run, since a slot
+    has one run. A fire that the database did not take stays due.
     """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unrecorded: set[str] = set()
+
+    def _do_submit_job(self, job: Any, _run_times: list[datetime]) -> None:
+        try:
+            job.func(*job.args)
+        except (OperationalError, InterfaceError):
+            self.unrecorded.add(job.id)
+            logger.warning("the fire of %s could not be recorded yet; trying again", job.id, exc_info=True)
+        except Exception:
+            logger.exception("the fire of %s could not be recorded", job.id)
+        self._run_job_success(job.id, [])
+
+
+class ScheduleStore(DjangoJobStore):  # type: ignore[misc]
+    """django-apscheduler's store of schedules, without its table of executions: the run ledger records those."""
+
+    def __init__(self, recorder: FireRecorder) -> None:
+        super().__init__()
+        self._recorder = recorder
 
     def register_event_listeners(self) -> None:
         """Listen to nothing."""
 
+    def update_job(self, job: Any) -> None:
+        """Write a schedule with its next fire, unless the fire before it is still to be recorded."""
+        if job.id not in self._recorder.unrecorded:
+            super().update_job(job)
+
 
 class ClockThread(BackgroundScheduler):  # type: ignore[misc]
-    """APScheduler's thread, which gives its database connections back when it ends."""
+    """APScheduler's thread. Nothing that happens inside ends it, and it never waits longer than `LONGEST_WAIT_SECONDS`.
+
+    A wait is measured by a clock that stands still while the machine sleeps and knows nothing of a wall clock that is
+    set.
+    """
+
+    def __init__(self, recorder: FireRecorder, **options: Any) -> None:
+        super().__init__(**options)
+        self._recorder = recorder
 
     def _main_loop(self) -> None:
         try:
@@ -82,28 +130,58 @@ class ClockThread(BackgroundScheduler):  # type: ignore[misc]
         finally:
             connections.close_all()
 
+    def _process_jobs(self) -> float:
+        close_old_connections()
+        self._recorder.unrecorded.clear()
+        try:
+            wait = super()._process_jobs()
+        except Exception:
+            logger.exception("the clock could not look at what is due; trying again")
+            connections.close_all()
+            return RETRY_SECONDS
+        if self._recorder.unrecorded:
+            connections.close_all()
+            self._recorder.unrecorded.clear()
+            return RETRY_SECONDS
+        return LONGEST_WAIT_SECONDS if wait is None else min(float(wait), LONGEST_WAIT_SECONDS)
+
 
 class Clock:
     """The schedules as they are applied to APScheduler."""
 
     def __init__(self) -> None:
+        recorder = FireRecorder()
         self.scheduler: Any = ClockThread(
-            jobstores={"default": ScheduleStore()},
-            executors={"default": ThreadPoolExecutor(4)},
+            recorder,
+            jobstores={"default": ScheduleStore(recorder)},
+            executors={"default": recorder},
             # After downtime a schedule fires once, however many of its times have passed and however long ago.
             job_defaults={"coalesce": True, "misfire_grace_time": None, "max_instances": 1},
             timezone=UTC,
         )
-        self._applied: dict[str, tuple[CronsimTrigger, str]] = {}
+        self._applied: dict[str, Applied] = {}
+        self._refused: dict[str, str] = {}
         self._revision: Hashable = None
+        self._boot_at = _boot_at()
 
     def start(self) -> Self:
         """Start the clock with what its store holds, then apply the rows to it."""
         self.scheduler.start(paused=True)
-        self._applied = {job.id: (job.trigger, job.name) for job in self.scheduler.get_jobs()}
-        self.reconcile()
+        try:
+            stored = self.scheduler.get_jobs()
+            self._applied = {job.id: _applied(job) for job in stored}
+            self._bring_back(stored, beyond=timezone.now() + FAR_AHEAD)
+            self.reconcile()
+        except BaseException:
+            self.stop()
+            raise
         self.scheduler.resume()
         return self
+
+    @property
+    def schedule_count(self) -> int:
+        """How many schedules are in force."""
+        return len(self._applied)
 
     def stop(self) -> None:
         """Stop firing; a fire that is being recorded is finished first."""
@@ -115,35 +193,60 @@ class Clock:
             self.reconcile()
 
     def reconcile(self) -> int:
-        """Make APScheduler's jobs what the rows say, touching only what differs; returns how many were added, changed
-        or removed.
+        """Make APScheduler's jobs what the rows say, touching only what differs.
+
+        Returns how many were added, changed or removed.
         """
+        self._follow_the_wall_clock()
         revision = _revision()
-        wanted = _wanted()
+        wanted = {item.id: item for item in scheduled_items() if item.is_scheduled and self._is_usable(item)}
+        # The store's table is open to others: a schedule that someone took out of it is put back.
+        in_store = set(DjangoJob.objects.values_list("id", flat=True))
+        self._applied = {job_id: applied for job_id, applied in self._applied.items() if job_id in in_store}
         changes = 0
         for job_id in self._applied.keys() - wanted.keys():
             self._remove(job_id)
             changes += 1
-        for job_id, (item, trigger) in wanted.items():
-            if self._applied.get(job_id) != (trigger, item.name):
-                self._apply(item, trigger)
+        for job_id, item in wanted.items():
+            if self._applied.get(job_id) != (item.schedule, item.timezone, item.name):
+                self._apply(item)
                 changes += 1
         self._revision = revision
         if changes:
             logger.info("schedules reconciled: %d changed, %d in force", changes, len(self._applied))
         return changes
 
-    def _apply(self, item: ScheduledItem, trigger: CronsimTrigger) -> None:
+    def _is_usable(self, item: ScheduledItem) -> bool:
+        """Whether the item's schedule and zone can be read; says so once when not."""
         known = self._applied.get(item.id)
-        if known is not None and known[0] == trigger:
+        if known is not None and known[:2] == (item.schedule, item.timezone):
+            return True
+        try:
+            CronsimTrigger(item.schedule, item.timezone)
+        except ScheduleError as error:
+            if self._refused.get(item.id) != str(error):
+                logger.warning("%s (%s) is not scheduled: %s", item.id, item.name, error)
+            self._refused[item.id] = str(error)
+            return False
+        self._refused.pop(item.id, None)
+        return True
+
+    def _apply(self, item: ScheduledItem) -> None:
+        known = self._applied.get(item.id)
+        if known is not None and known[:2] == (item.schedule, item.timezone):
             self.scheduler.modify_job(item.id, name=item.name)
         else:
             if known is not None:
                 self._remove(item.id)
             self.scheduler.add_job(
-                FIRE, trigger=trigger, id=item.id, name=item.name, args=[item.kind, str(item.job_id)]
+                FIRE,
+                trigger=CronsimTrigger(item.schedule, item.timezone),
+                id=item.id,
+                name=item.name,
+                args=[item.kind, str(item.job_id)],
+                replace_existing=True,
             )
-        self._applied[item.id] = (trigger, item.name)
+        self._applied[item.id] = (item.schedule, item.timezone, item.name)
 
     def _remove(self, job_id: str) -> None:
         try:
@@ -151,6 +254,24 @@ class Clock:
         except JobLookupError:
             logger.warning("schedule %s was already gone from the store", job_id)
         self._applied.pop(job_id, None)
+
+    def _follow_the_wall_clock(self) -> None:
+        """After the wall clock was set back, bring back the fires that were planned while it was ahead."""
+        before, self._boot_at = self._boot_at, _boot_at()
+        if before - self._boot_at > SET_BACK_SECONDS:
+            logger.warning("the clock was set back by %.0f s: looking at every schedule again", before - self._boot_at)
+            self._bring_back(self.scheduler.get_jobs(), beyond=timezone.now())
+
+    def _bring_back(self, jobs: list[Any], *, beyond: datetime) -> None:
+        """Give each job whose next fire lies `beyond` and later than its schedule has one its true next fire."""
+        now = timezone.now()
+        for job in jobs:
+            if job.next_run_time is not None and job.next_run_time <= beyond:
+                continue
+            fire = job.trigger.get_next_fire_time(None, now)
+            if job.next_run_time is None or job.next_run_time > fire:
+                logger.warning("%s was to fire at %s, and is due at %s", job.id, job.next_run_time, fire)
+                self.scheduler.modify_job(job.id, next_run_time=fire)
 
 
 def schedule_jobs_on_startup() -> Clock:
@@ -170,13 +291,11 @@ def _revision() -> Hashable:
     return tuple(kind.revision() for kind in all_kinds())
 
 
-def _wanted() -> dict[str, tuple[ScheduledItem, CronsimTrigger]]:
-    wanted = {}
-    for item in scheduled_items():
-        if not item.is_scheduled:
-            continue
-        try:
-            wanted[item.id] = (item, CronsimTrigger(item.schedule, item.timezone))
-        except ScheduleError as error:
-            logger.warning("%s (%s) is not scheduled: %s", item.id, item.name, error)
-    return wanted
+def _applied(job: Any) -> Applied:
+    trigger = job.trigger
+    return (trigger.expression, trigger.zone, job.name) if isinstance(trigger, CronsimTrigger) else ("", "", job.name)
+
+
+def _boot_at() -> float:
+    """The wall clock's idea of when the machine was started: it moves when that clock is set."""
+    return time.time() - time.monotonic()

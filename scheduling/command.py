@@ -74,7 +74,7 @@ def sentences(error: ValidationError) -> str:
 
 
 class KeepwellCommand(BaseCommand):
-    """A command over the services: refuses an unprepared database, and reports as text or, with `--json`, as one JSON object.
+    """A command over the services. Reports as text or, with `--json`, as one JSON object.
 
     Reports go to stdout, everything said on the way and every error to stderr.
     """
@@ -125,8 +125,8 @@ class KeepwellCommand(BaseCommand):
     ) -> None:
         """Run a job here and report how it ended. Raises CommandError unless it succeeded.
 
-        `in_use` says in a sentence what keeps the job from running now. A run that cannot start is cancelled rather than left waiting: a
-        command that has returned must not leave something that starts later.
+        `in_use` says in a sentence what keeps the job from running now. A run that cannot start is cancelled rather
+        than left waiting: a command that has returned must not leave something that starts later.
         """
         kind = get_kind(kind_name)
         runs_recover()
@@ -236,7 +236,7 @@ def system_user() -> str:
 
 @contextmanager
 def stop_on_signals(say: Callable[[str], None]) -> Iterator[threading.Event]:
-    """Yield an event that Ctrl-C or SIGTERM sets; a second one ends the process at once. Only the main thread can do this."""
+    """Yield an event that Ctrl-C or SIGTERM sets; a second one ends the process. Needs the main thread."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop

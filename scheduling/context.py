@@ -40,7 +40,11 @@ class RunFailedError(Exception):
 
 
 class RunStoppedError(Exception):
-    """The run was asked to stop and did."""
+    """The run was asked to stop and did; `figures` say what it had done until then."""
+
+    def __init__(self, figures: dict[str, Any] | None = None) -> None:
+        super().__init__()
+        self.figures = figures or {}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,6 @@ import logging
 import threading
 from typing import TYPE_CHECKING, Any
 
-from django.db import connections
 from django.utils import timezone
 
 from scheduling.choices import RunTrigger
@@ -38,10 +37,7 @@ def scheduled_dispatch(kind: str, job_id: int | str, *, inline: bool = False, **
 
 def fire(kind: str, job_id: str) -> None:
     """What the clock calls: a stable name and string arguments, since both live in its job store."""
-    try:
-        scheduled_dispatch(kind, job_id)
-    finally:
-        connections.close_all()
+    scheduled_dispatch(kind, job_id)
 
 
 def dispatch_run(

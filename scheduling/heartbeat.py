@@ -56,5 +56,6 @@ def _job_name(schedule_id: str) -> str:
         run_model: Any = get_kind(kind_name).run_model
     except LookupError:
         return schedule_id
-    job = run_model.job.get_queryset().filter(pk=pk).first() if pk.isdecimal() else None
+    jobs = run_model._meta.get_field("job").related_model._default_manager
+    job = jobs.filter(pk=pk).first() if pk.isdecimal() else None
     return str(job) if job else schedule_id

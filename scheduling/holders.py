@@ -5,12 +5,16 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 
 from django.conf import settings
+
+DRAFT = "new-"
+DRAFT_SECONDS = 3600
 
 
 def _folder() -> Path:
@@ -41,23 +45,45 @@ def host_id() -> str:
 
 @contextmanager
 def hold() -> Iterator[str]:
-    """Hold a new lock for the body, yielding its name."""
-    name = secrets.token_hex(12)
-    path = _folder() / name
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    """Hold a new lock for the body, yielding its name, which also says whose it is: `<host id>.<file>`."""
+    file = secrets.token_hex(12)
+    path = _folder() / file
+    draft = path.with_name(f"{DRAFT}{file}")
+    descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield name
+        # Under its own name only once it is locked: `sweep` may look at any moment.
+        draft.rename(path)
+        yield f"{host_id()}.{file}"
     finally:
+        draft.unlink(missing_ok=True)
         path.unlink(missing_ok=True)
         os.close(descriptor)
 
 
 def is_held(name: str) -> bool:
-    """Whether a live process holds the lock called `name`. Leaves nothing behind of a lock whose process died."""
-    if not name:
-        return False
-    path = _folder() / name
+    """Whether a live process holds the lock called `name`. Leaves nothing behind of a lock whose process died.
+
+    A lock of another data folder cannot be seen from here and counts as held.
+    """
+    host, _, file = name.rpartition(".")
+    if host and host != host_id():
+        return True
+    return bool(file) and _is_locked(_folder() / file)
+
+
+def sweep() -> None:
+    """Remove the locks of dead processes, also of those that died before they had claimed anything."""
+    for path in _folder().iterdir():
+        if path.name.startswith(DRAFT):
+            with suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime > DRAFT_SECONDS:
+                    path.unlink()
+        else:
+            _is_locked(path)
+
+
+def _is_locked(path: Path) -> bool:
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:

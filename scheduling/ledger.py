@@ -9,10 +9,11 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from django.db import DatabaseError, IntegrityError, transaction
+from django.db import DatabaseError, DataError, IntegrityError, transaction
 from django.db.models import F
 from django.utils import timezone
 
@@ -20,7 +21,7 @@ from scheduling import holders
 from scheduling.choices import ACTIVE, RunStatus, RunTrigger
 from scheduling.context import Echo, Now, RunContext, RunFailedError, RunResult, RunStoppedError
 from scheduling.registry import RunKind, all_kinds, get_kind
-from scheduling.run_log import RunLog
+from scheduling.run_log import RunLog, printable
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 FINISH_RETRIES_SECONDS = (0.5, 2, 8)
+RECORD_ATTEMPTS = 5
 LOST_MESSAGE = (
     "The process that ran this ended without finishing it (killed, crashed, or the machine restarted). Run it again."
 )
@@ -61,26 +63,35 @@ def run_record(
         "params": params or {},
         **extra,
     }
-    try:
-        with transaction.atomic():
-            created: Run = model.objects.create(status=RunStatus.QUEUED, **values)
-            return created
-    except IntegrityError:
-        if slot is not None and (same_slot := model.objects.filter(job=job, slot=slot).first()) is not None:
-            found: Run = same_slot
+    for attempt in range(RECORD_ATTEMPTS):
+        try:
+            with transaction.atomic():
+                created: Run = model.objects.create(status=RunStatus.QUEUED, **values)
+                return created
+        except IntegrityError:
+            if attempt == RECORD_ATTEMPTS - 1:
+                raise
+        found = _in_the_way(model, job, slot)
+        if found is not None:
             return found
-        waiting: Run | None = model.objects.filter(job=job).queued().first()
-        if waiting is not None and slot is None:
-            return waiting
-        if waiting is None:
-            raise
-    skipped: Run = model.objects.create(
-        status=RunStatus.SKIPPED,
-        finished_at=timezone.now(),
-        message=f"An earlier run of {job_name} was still waiting, so this one was not added.",
-        **values,
-    )
-    return skipped
+        # Either a run is waiting and this one is to be skipped, or what was in the way has just gone: then once more.
+        with suppress(IntegrityError), transaction.atomic():
+            if model.objects.filter(job=job).queued().exists():
+                skipped: Run = model.objects.create(
+                    status=RunStatus.SKIPPED,
+                    finished_at=timezone.now(),
+                    message=f"An earlier run of {job_name} was still waiting, so this one was not added.",
+                    **values,
+                )
+                return skipped
+    raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _in_the_way(model: Any, job: Any, slot: datetime | None) -> Run | None:
+    """The run that already is what was asked for: that of the slot, or by hand the one that waits."""
+    runs = model.objects.filter(job=job)
+    found: Run | None = (runs.queued() if slot is None else runs.filter(slot=slot)).first()
+    return found
 
 
 def run_claim(*, kind: RunKind, run_id: int, holder: str, now: Now = timezone.now) -> Run | None:
@@ -130,9 +141,14 @@ def run_cancel_queued(*, kind: RunKind, run_id: int, message: str) -> bool:
 
 
 def runs_recover() -> int:
-    """Mark runs of this data folder whose process is dead as lost, and let each kind mend what such runs left;
-    returns how many were lost.
-    """
+    """Mark runs of dead processes as lost, and let each kind mend what they left; returns how many were lost."""
+    lost = runs_mark_lost()
+    runs_mend()
+    return lost
+
+
+def runs_mark_lost() -> int:
+    """Mark runs of this data folder whose process is dead as lost; returns how many. Touches the database only."""
     lost = 0
     for kind in all_kinds():
         model: Any = kind.run_model
@@ -148,9 +164,14 @@ def runs_recover() -> int:
             if marked:
                 lost += 1
                 logger.warning("%s run %s (%s) is lost: its process is gone", kind.label, run.pk, run.job_name)
+    holders.sweep()
+    return lost
+
+
+def runs_mend() -> None:
+    """Let each kind mend what dead processes left half done; looks at storages, so it may wait for one that hangs."""
     for kind in all_kinds():
         kind.recover()
-    return lost
 
 
 def execute_run(
@@ -184,10 +205,10 @@ def execute_run(
 def _perform(kind: RunKind, context: RunContext) -> tuple[RunStatus, RunResult]:
     try:
         result = kind.perform(context.run, context)
-    except RunStoppedError:
+    except RunStoppedError as error:
         message = "Stopped before it was done, because Keepwell was shut down. Nothing half-made was kept."
         context.warning(message)
-        return RunStatus.CANCELLED, RunResult(message=message)
+        return RunStatus.CANCELLED, RunResult(message=message, figures=error.figures)
     except RunFailedError as error:
         context.error(str(error))
         return RunStatus.FAILED, RunResult(message=str(error), figures=error.figures)
@@ -204,19 +225,25 @@ def _perform(kind: RunKind, context: RunContext) -> tuple[RunStatus, RunResult]:
 def _close(kind: RunKind, context: RunContext, status: RunStatus, result: RunResult) -> None:
     """Write the end of a run, trying again while the database is busy.
 
-    If it stays away, the released lock lets the run be found lost.
+    If it stays away, the released lock lets the run be found lost. A result that the database refuses for what is in
+    it is replaced by its message alone: the run must not be left running for that.
     """
+    run = context.run
+    result = replace(result, message=printable(result.message))
     for delay in (*FINISH_RETRIES_SECONDS, None):
         try:
             context.run_log.flush()
-            run_finish(kind=kind, run=context.run, status=status, result=result, now=context.now)
+            try:
+                run_finish(kind=kind, run=run, status=status, result=result, now=context.now)
+            except (DataError, IntegrityError, TypeError, ValueError):
+                logger.exception("the figures of %s run %s cannot be stored", kind.label, run.pk)
+                bare = RunResult(message=f"{result.message} Its figures could not be stored.", outcome=result.outcome)
+                run_finish(kind=kind, run=run, status=status, result=bare, now=context.now)
             return
         except DatabaseError:
             if delay is None:
                 raise
-            logger.warning(
-                "cannot write the end of %s run %s yet; trying again", kind.label, context.run.pk, exc_info=True
-            )
+            logger.warning("cannot write the end of %s run %s yet; trying again", kind.label, run.pk, exc_info=True)
             time.sleep(delay)
 
 

@@ -24,8 +24,9 @@ class RunKind:
 
     `execute` records a run (see `scheduling.dispatch`); `perform` does the work of a claimed run; `claim` and
     `release` run inside the transactions that start and end it, `claim` raising IntegrityError when something it
-    needs is taken; `recover` mends what dead processes left half done, and may be called at any time; `items` yields
-    every job's schedule; `revision` changes whenever a job row does. `figures_template` renders the kind's own part
+    needs is taken; `recover` mends what dead processes left half done, and may be called at any time; `ready`
+    narrows a queryset of queued runs to those for which nothing they need is taken; `items` yields every job's
+    schedule; `revision` changes whenever a job row does. `figures_template` renders the kind's own part
     of a run's page.
     """
 
@@ -38,6 +39,7 @@ class RunKind:
     claim: Callable[[Any], None]
     release: Callable[[Any], None]
     recover: Callable[[], None]
+    ready: Callable[[Any], Any]
     items: Callable[[], Iterable[ScheduledItem]]
     revision: Callable[[], Hashable]
     figures_template: str

@@ -71,6 +71,8 @@ class RunLog:
                     for seq, at, level, text in batch
                 ],
                 batch_size=500,
+                # A write whose answer was lost is repeated; its lines may be there already.
+                ignore_conflicts=True,
             )
             with self._lock:
                 del self._pending[: len(batch)]

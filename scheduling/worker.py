@@ -6,7 +6,7 @@ import logging
 import socket
 import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from os import getpid
 from typing import Any
 
@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from scheduling import holders
 from scheduling.clock import Clock, schedule_jobs_on_startup
-from scheduling.ledger import execute_run, flush_live_logs, runs_recover
+from scheduling.ledger import execute_run, flush_live_logs, runs_mark_lost, runs_mend
 from scheduling.models import SchedulerState
 from scheduling.registry import all_kinds
 
@@ -28,6 +28,8 @@ RECOVER_SECONDS = 5.0
 HEARTBEAT_SECONDS = 5.0
 RECONCILE_SECONDS = 30.0
 STOP_GRACE_SECONDS = 20.0
+MENDER_GRACE_SECONDS = 2.0
+PAUSE_SECONDS = 5.0
 
 
 class _Every:
@@ -46,46 +48,59 @@ class _Every:
 
 
 class Worker:
-    """Claims queued runs and runs up to `size` of them at a time, each in a thread of its own."""
+    """Claims queued runs and runs up to `size` of them at a time, each in a thread of its own.
+
+    The threads are daemons: one that hangs on a dead disk must not keep the process from ending.
+    """
 
     def __init__(self, *, size: int) -> None:
         self.size = size
         self.stop_runs = threading.Event()
-        self._pool = ThreadPoolExecutor(max_workers=size, thread_name_prefix="run")
-        self._busy: dict[tuple[str, int], Future[None]] = {}
+        self._busy: dict[tuple[str, int], threading.Thread] = {}
+        self._freed = threading.Event()
+        self._paused_until = 0.0
 
     def start_queued(self) -> int:
-        """Hand waiting runs to free threads, oldest first; returns how many were handed over."""
-        self._busy = {key: future for key, future in self._busy.items() if not future.done()}
+        """Hand waiting runs to new threads, oldest first; returns how many were handed over."""
+        self._freed.clear()
+        self._busy = {key: thread for key, thread in self._busy.items() if thread.is_alive()}
         started = 0
-        if len(self._busy) >= self.size:
+        if len(self._busy) >= self.size or time.monotonic() < self._paused_until:
             return started
         for kind, run_id in self._waiting():
             if len(self._busy) >= self.size:
                 break
             if (kind, run_id) not in self._busy:
-                self._busy[kind, run_id] = self._pool.submit(self._run, kind, run_id)
+                thread = threading.Thread(target=self._run, args=(kind, run_id), name=f"{kind}-{run_id}", daemon=True)
+                self._busy[kind, run_id] = thread
+                thread.start()
                 started += 1
         return started
 
     @property
     def busy(self) -> int:
-        return sum(not future.done() for future in self._busy.values())
+        return sum(thread.is_alive() for thread in self._busy.values())
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a run has ended since runs were last started."""
+        return self._freed.is_set()
 
     def close(self) -> None:
         """Ask what runs to stop and wait for it; what does not stop in time is left to be found lost."""
         self.stop_runs.set()
         deadline = time.monotonic() + STOP_GRACE_SECONDS
-        while self.busy and time.monotonic() < deadline:
-            time.sleep(WATCH_SECONDS)
-        self._pool.shutdown(wait=not self.busy, cancel_futures=True)
+        for thread in self._busy.values():
+            thread.join(max(0.0, deadline - time.monotonic()))
+        if self.busy:
+            logger.warning("%d runs did not stop within %.0f s and are given up", self.busy, STOP_GRACE_SECONDS)
 
     def _waiting(self) -> list[tuple[str, int]]:
         rows: list[tuple[Any, str, int]] = []
         for kind in all_kinds():
             model: Any = kind.run_model
             active_jobs = model.objects.active().filter(job__isnull=False).values("job")
-            waiting = model.objects.queued().exclude(job__in=active_jobs).order_by("queued_at", "pk")
+            waiting = kind.ready(model.objects.queued()).exclude(job__in=active_jobs).order_by("queued_at", "pk")
             rows += [
                 (queued_at, kind.kind, pk) for queued_at, pk in waiting.values_list("queued_at", "pk")[: self.size * 4]
             ]
@@ -96,6 +111,33 @@ class Worker:
             execute_run(kind, run_id, stop=self.stop_runs)
         except Exception:
             logger.exception("%s run %s could not be carried to its end", kind, run_id)
+            # The data folder or the database is full or away: the next try would most likely end the same way.
+            self._paused_until = time.monotonic() + PAUSE_SECONDS
+        finally:
+            connections.close_all()
+            self._freed.set()
+
+
+class Mender(threading.Thread):
+    """Looks again and again for what dead processes left half done.
+
+    A thread of its own, because it looks at storages, and one that hangs must not stop the clock.
+    """
+
+    def __init__(self, stopping: threading.Event) -> None:
+        super().__init__(name="mender", daemon=True)
+        self._stopping = stopping
+
+    def run(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                try:
+                    close_old_connections()
+                    runs_mend()
+                except Exception:
+                    logger.exception("what dead processes left could not be mended; trying again")
+                    connections.close_all()
+                self._stopping.wait(RECOVER_SECONDS)
         finally:
             connections.close_all()
 
@@ -109,7 +151,7 @@ class SchedulerProcess:
         self._clock: Clock | None = None
         self._started_at = timezone.now()
         self._data_version: object = None
-        self._recover = _Every(RECOVER_SECONDS)
+        self._lost = _Every(RECOVER_SECONDS)
         self._heartbeat = _Every(HEARTBEAT_SECONDS)
         self._reconcile = _Every(RECONCILE_SECONDS)
         self._poll = _Every(POLL_SECONDS)
@@ -117,44 +159,55 @@ class SchedulerProcess:
 
     def run(self) -> None:
         """Recover, start the clock, and turn until `stopping` is set; then stop both cleanly."""
-        runs_recover()
-        self._clock = schedule_jobs_on_startup()
-        logger.info(
-            "scheduler started: %d schedules, %d runs at a time",
-            len(self._clock.scheduler.get_jobs()),
-            self.worker.size,
-        )
+        mender = Mender(self.stopping)
         try:
             while not self.stopping.wait(WATCH_SECONDS):
                 self._turn()
+                if self._clock is not None and mender.ident is None:
+                    mender.start()
         finally:
-            self._clock.stop()
+            self.stopping.set()
+            if self._clock is not None:
+                self._clock.stop()
             self.worker.close()
-            SchedulerState.objects.all().delete()
+            if mender.ident is not None:
+                mender.join(MENDER_GRACE_SECONDS)
+            with suppress(DatabaseError):
+                SchedulerState.objects.all().delete()
             logger.info("scheduler stopped")
 
     def _turn(self) -> None:
-        """One turn of the loop. A database that is briefly away must not end the process."""
+        """One turn of the loop. Whatever goes wrong in it must not end the process: the next turn tries again."""
         try:
             close_old_connections()
-            self._work()
+            if self._clock is None:
+                self._start()
+            else:
+                self._work(self._clock)
         except DatabaseError:
             logger.exception("the database did not answer; trying again")
             connection.close()
             self.stopping.wait(1)
+        except Exception:
+            logger.exception("the scheduler's loop met something unexpected; trying again")
+            self.stopping.wait(PAUSE_SECONDS)
 
-    def _work(self) -> None:
-        assert self._clock is not None  # noqa: S101 - set in `run` before the first turn
+    def _start(self) -> None:
+        runs_mark_lost()
+        self._clock = schedule_jobs_on_startup()
+        logger.info("scheduler started: %d schedules, %d runs at a time", self._clock.schedule_count, self.worker.size)
+
+    def _work(self, clock: Clock) -> None:
         if self._heartbeat():
             self._beat()
-        if self._recover():
-            runs_recover()
+        if self._lost():
+            runs_mark_lost()
         if self._reconcile():
-            self._clock.reconcile()
+            clock.reconcile()
         if self._flush() and self.worker.busy:
             flush_live_logs()
-        if self._changed() or self._poll():
-            self._clock.reconcile_if_changed()
+        if self._changed() or self.worker.has_room or self._poll():
+            clock.reconcile_if_changed()
             self.worker.start_queued()
 
     def _changed(self) -> bool:

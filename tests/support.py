@@ -15,6 +15,9 @@ from backups.services.jobs import job_create
 from backups.services.storages import storage_backend, storage_create
 from backups.services.targets import target_create
 from backups.storage import ArtifactName, Sidecar, folder_slug, new_uid
+from maintenance.choices import JobType
+from maintenance.models import MaintenanceJob
+from maintenance.services import CLEANUP_MANUAL, CLEANUP_NIGHTLY
 
 
 def make_tree(folder: Path, files: int = 3, size: int = 100) -> Path:
@@ -101,3 +104,12 @@ def assert_catalogue_matches_storage(storage: Storage) -> None:
 
 def now() -> datetime:
     return timezone.now()
+
+
+def default_jobs() -> dict[str, MaintenanceJob]:
+    """The two cleanup jobs of a new installation by key; a test that empties the database takes them from the next."""
+    shared = {"job_type": JobType.RETENTION_CLEANUP}
+    nightly = {**shared, "name": "Retention cleanup", "schedule_cron": "0 3 * * *"}
+    manual = {**shared, "name": "Retention cleanup by hand", "visible_in_ui": False}
+    made = {CLEANUP_NIGHTLY: nightly, CLEANUP_MANUAL: manual}
+    return {key: MaintenanceJob.objects.get_or_create(key=key, defaults=values)[0] for key, values in made.items()}

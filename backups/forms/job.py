@@ -5,12 +5,15 @@ from typing import Any
 from zoneinfo import available_timezones
 
 from django import forms
+from django.core.exceptions import ValidationError
+from django.db.models import QuerySet
 
 from backups.forms.retention import RULE_FIELDS, RetentionFields
 from backups.models import BackupJob, Storage, Target
 from backups.services.names import MAX_NAME
 from scheduling.cron import MAX_LENGTH
 
+MAX_DIGITS = 18
 OPTIONS, OWN = "options", "own"
 POLICIES = ((OPTIONS, "Use the policy in Options"), (OWN, "A policy of this job’s own"))
 
@@ -22,11 +25,23 @@ def zone_names() -> list[str]:
     return ["UTC", *sorted(name for name in available_timezones() if "/" in name and not name.startswith(outdated))]
 
 
+class TargetsField(forms.ModelMultipleChoiceField):  # type: ignore[type-arg]  # takes none when it runs
+    """Targets by id; an id that no database can hold is no target, rather than an error of the database."""
+
+    def clean(self, value: Any) -> QuerySet[Target]:
+        for pk in value or ():
+            if len(str(pk)) > MAX_DIGITS:
+                message = self.error_messages["invalid_choice"]
+                raise ValidationError(message, code="invalid_choice", params={"value": pk})
+        found: QuerySet[Target] = super().clean(value)
+        return found
+
+
 class JobForm(RetentionFields):
     """A backup job. `retention()` and `values()` give what `job_create` and `job_update` take."""
 
     name = forms.CharField(max_length=MAX_NAME, help_text="Such as “nightly”.")
-    targets = forms.ModelMultipleChoiceField(
+    targets = TargetsField(
         queryset=Target.objects.all(),
         widget=forms.CheckboxSelectMultiple,
         error_messages={"required": "Choose at least one target to back up."},

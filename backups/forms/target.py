@@ -29,16 +29,14 @@ class TargetForm(forms.Form):
     exclude = LinesField(label="Leave out", rows=2, required=False, help_text=EXCLUDE_HELP)
 
     def __init__(self, *args: Any, target: Target | None = None, **kwargs: Any) -> None:
-        # What a browser cannot show or send back (a name that is not UTF-8) is shown escaped, and means itself again.
-        self._stored = {printable_path(text): text for text in (*target.paths, *target.exclude)} if target else {}
         if target is not None:
             kwargs["initial"] = {
                 "name": target.name,
-                "paths": [printable_path(text) for text in target.paths],
-                "exclude": [printable_path(text) for text in target.exclude],
+                "paths": [printable_path(path) for path in target.paths],
+                "exclude": [printable_path(pattern) for pattern in target.exclude],
             }
         super().__init__(*args, **kwargs)
 
     def config(self) -> dict[str, Any]:
         """The source kind's configuration; needs a form that was validated."""
-        return {key: [self._stored.get(line, line) for line in self.cleaned_data[key]] for key in ("paths", "exclude")}
+        return {"paths": self.cleaned_data["paths"], "exclude": self.cleaned_data["exclude"]}

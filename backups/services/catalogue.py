@@ -29,9 +29,17 @@ def backup_register(
     `size` in bytes, `summary` the source's figures; `now` is when the attempt ended. A copy much smaller than the
     good ones before it is entered as suspect.
     """
-    if attempt.storage is None or attempt.stamped_at is None:
-        raise ValueError(f"attempt {attempt.pk} names no artifact, so there is nothing to register")
     with transaction.atomic():
+        # Of several that settle the same attempt one enters it. What the job and the target are by now is read afresh.
+        mine = BackupRunTarget.objects.filter(pk=attempt.pk, unsettled=True).update(unsettled=False)
+        attempt.refresh_from_db()
+        if attempt.storage is None or attempt.stamped_at is None:
+            raise ValueError(f"attempt {attempt.pk} names no artifact, so there is nothing to register")
+        entered = Backup.objects.filter(uid=attempt.uid).first()
+        if entered is not None:
+            return entered
+        if not mine:
+            raise ValueError(f"attempt {attempt.pk} was settled without a copy, so there is nothing to register")
         run = attempt.run
         suspicion = suspect_reason(
             size=size, entries=int(summary.get("files", 0)), previous_sizes=_previous_sizes(attempt)
@@ -59,7 +67,7 @@ def backup_register(
             )
             status = AttemptStatus.WARNING
         BackupRunTarget.objects.filter(pk=attempt.pk).update(
-            status=status, message=message, summary=summary, unsettled=False, finished_at=now or timezone.now()
+            status=status, message=message, summary=summary, finished_at=now or timezone.now()
         )
         attempt.refresh_from_db()
     return backup

@@ -1,4 +1,4 @@
-"""What lies in a storage beside what the catalogue says lies there. Reports only: nothing is moved, removed or marked."""
+"""What lies in a storage, beside what the catalogue says. Reports only: nothing is moved, removed or marked."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ IN_PLACE = (BackupState.AVAILABLE, BackupState.QUARANTINED, BackupState.MISSING)
 class StorageContents:
     """`free` and `total` in bytes; `states` counts catalogue rows; the tuples hold relative names.
 
-    `missing` are copies the catalogue counts on whose file is not there, `other_size` those whose file has another size than stored,
-    `unknown` what the catalogue does not list, `parts` what was never published (a running backup, or a crashed one).
+    `missing` are copies the catalogue counts on whose file is not there, `other_size` those whose file has another size
+    than was stored, `unknown` what the catalogue does not list, `parts` what was never published (a running backup, or
+    a crashed one).
     """
 
     free: int

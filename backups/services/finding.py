@@ -10,6 +10,7 @@ from django.db.models import Q
 from backups.choices import BackupState
 from backups.models import Backup
 from backups.querysets import BackupQuerySet
+from scheduling.run_log import printable
 
 LATEST = "@latest"
 MINIMUM_PREFIX = 6
@@ -24,14 +25,15 @@ class BackupNotFoundError(LookupError):
 def backup_find(text: str) -> Backup:
     """The backup that `text` names: a uid, at least six digits of one, `TARGET@latest` or `JOB/TARGET@latest`.
 
-    Latest is the newest copy that counts as good, or the newest suspect one when there is no good one. Raises `BackupNotFoundError`.
+    Latest is the newest copy that counts as good, or the newest suspect one when there is no good one. Raises
+    `BackupNotFoundError`.
     """
     text = text.strip()
     if text.endswith(LATEST):
         return _latest(text.removesuffix(LATEST))
     if _UID.fullmatch(text) is None:
         raise BackupNotFoundError(
-            f"“{text[:100]}” names no backup. Give a uid, its first {MINIMUM_PREFIX} digits or more, "
+            f"“{printable(text[:100])}” names no backup. Give a uid, its first {MINIMUM_PREFIX} digits or more, "
             f"TARGET{LATEST} or JOB/TARGET{LATEST}. {_some()}"
         )
     if len(text) < MINIMUM_PREFIX:
@@ -54,7 +56,7 @@ def newer_copies(backup: Backup) -> int:
 def _latest(name: str) -> Backup:
     readings = [copies for copies in _readings(name) if copies.exists()]
     if not readings:
-        raise BackupNotFoundError(f"There is no copy of “{name[:100]}” to restore. {_some_targets(name)}")
+        raise BackupNotFoundError(f"There is no copy of “{printable(name[:100])}” to restore. {_some_targets(name)}")
     if len(readings) > 1:
         raise BackupNotFoundError(
             f"“{name}” can mean several targets here. Give the uid of the copy instead. {_some()}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from backups.models import Storage
@@ -49,39 +49,8 @@ _pending: dict[tuple[int, str], _Look] = {}
 _lock = threading.Lock()
 
 
-def storages_probe(storages: Iterable[Storage], *, patience: float = PATIENCE_SECONDS) -> dict[int, StorageState]:
-    """The state of each storage by its pk, all looked at together for at most `patience` seconds."""
-    listed = list(storages)
-    looks = {storage.pk: _look(storage) for storage in listed}
-    deadline = time.monotonic() + patience
-    states = {}
-    for storage in listed:
-        look = looks[storage.pk]
-        look.thread.join(max(0.0, deadline - time.monotonic()))
-        states[storage.pk] = look.state or _silent(storage, patience)
-    return states
-
-
-def _look(storage: Storage) -> _Look:
-    key = (storage.pk, storage.path)
-    with _lock:
-        pending = _pending.get(key)
-        if pending is not None and pending.thread.is_alive():
-            return pending
-
-        def work() -> None:
-            look.state = _state(storage)
-            with _lock:
-                if _pending.get(key) is look:
-                    del _pending[key]
-
-        look = _Look(thread=threading.Thread(target=work, name=f"probe-{storage.pk}", daemon=True))
-        _pending[key] = look
-        look.thread.start()
-    return look
-
-
-def _state(storage: Storage) -> StorageState:
+def storage_state(storage: Storage) -> StorageState:
+    """What opening the storage finds; waits as long as its disk does."""
     try:
         with storage_backend(storage).open() as handle:
             free, total = handle.free_space()
@@ -94,6 +63,43 @@ def _state(storage: Storage) -> StorageState:
     except ValueError as error:
         return StorageState(status="failed", word="Unusable", problem=f"{storage.name}: {error}.")
     return StorageState(status="ok", word="Ready", free=free, total=total)
+
+
+def storages_probe(
+    storages: Iterable[Storage],
+    *,
+    patience: float = PATIENCE_SECONDS,
+    look: Callable[[Storage], StorageState] = storage_state,
+) -> dict[int, StorageState]:
+    """The state of each storage by its pk, all looked at together for at most `patience` seconds."""
+    listed = list(storages)
+    looks = {storage.pk: _begin(storage, look) for storage in listed}
+    deadline = time.monotonic() + patience
+    states = {}
+    for storage in listed:
+        begun = looks[storage.pk]
+        begun.thread.join(max(0.0, deadline - time.monotonic()))
+        states[storage.pk] = begun.state or _silent(storage, patience)
+    return states
+
+
+def _begin(storage: Storage, look: Callable[[Storage], StorageState]) -> _Look:
+    key = (storage.pk, storage.path)
+    with _lock:
+        pending = _pending.get(key)
+        if pending is not None and pending.thread.is_alive():
+            return pending
+
+        def work() -> None:
+            begun.state = look(storage)
+            with _lock:
+                if _pending.get(key) is begun:
+                    del _pending[key]
+
+        begun = _Look(thread=threading.Thread(target=work, name=f"probe-{storage.pk}", daemon=True))
+        _pending[key] = begun
+        begun.thread.start()
+    return begun
 
 
 def _silent(storage: Storage, patience: float) -> StorageState:

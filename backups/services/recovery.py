@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from django.db import InterfaceError, OperationalError
 
 from backups.choices import IN_TRANSIT, AttemptStatus, BackupState
 from backups.models import Backup, BackupRunTarget
@@ -28,7 +31,8 @@ def backups_recover() -> None:
     )
     for backup in Backup.objects.filter(state__in=IN_TRANSIT).select_related("storage"):
         if not holders.is_held(backup.holder):
-            _resume(backup)
+            with _one_at_a_time(f"backup {backup.uid}"):
+                _resume(backup)
 
 
 def attempts_settle(attempts: Iterable[BackupRunTarget]) -> None:
@@ -36,11 +40,8 @@ def attempts_settle(attempts: Iterable[BackupRunTarget]) -> None:
     for attempt in attempts:
         if attempt.storage is None or attempt.stamped_at is None:
             continue
-        try:
-            with storage_backend(attempt.storage).open() as storage:
-                _settle(attempt, storage)
-        except StorageError as error:
-            logger.info("attempt %s cannot be settled yet: %s", attempt.pk, error)
+        with _one_at_a_time(f"attempt {attempt.pk}"), storage_backend(attempt.storage).open() as storage:
+            _settle(attempt, storage)
 
 
 def _settle(attempt: BackupRunTarget, storage: OpenStorage) -> None:
@@ -68,11 +69,28 @@ def _settle(attempt: BackupRunTarget, storage: OpenStorage) -> None:
 
 
 def _resume(backup: Backup) -> None:
+    with storage_backend(backup.storage).open() as storage:
+        if backup.state == BackupState.DELETING:
+            backup_resume_trashing(backup=backup, storage=storage)
+        else:
+            backup_finish_purge(backup=backup, storage=storage)
+
+
+_said: dict[str, str] = {}
+
+
+@contextmanager
+def _one_at_a_time(what: str) -> Iterator[None]:
+    """Let what cannot be mended now wait, without keeping the rest from being mended; says why, once."""
     try:
-        with storage_backend(backup.storage).open() as storage:
-            if backup.state == BackupState.DELETING:
-                backup_resume_trashing(backup=backup, storage=storage)
-            else:
-                backup_finish_purge(backup=backup, storage=storage)
-    except StorageError as error:
-        logger.info("backup %s cannot be recovered yet: %s", backup.uid, error)
+        yield
+    except (OperationalError, InterfaceError):
+        raise
+    except Exception as error:  # noqa: BLE001 - one bad row or file must not stop recovery, nor the scheduler
+        reason = f"{type(error).__name__}: {error}"
+        if _said.get(what) != reason:
+            unexpected = None if isinstance(error, StorageError) else error
+            logger.warning("%s cannot be mended yet: %s", what, error, exc_info=unexpected)
+        _said[what] = reason
+    else:
+        _said.pop(what, None)

@@ -60,9 +60,10 @@ def backup_restore(
 ) -> Restored:
     """Check the artifact's sha256 and unpack it into `destination`, a new or empty folder, from the same open file.
 
-    A match is recorded as a verification. `progress` gets ("checking" or "unpacking", bytes done, bytes in all). Owners come back, by number, only for
-    root. Raises `RestoreRefusedError`, `DestinationRefusedError`, `DamagedBackupError` (the row is then quarantined), `ArtifactMissingError` (the
-    row then says missing), `StorageError`, and what `extract_archive` raises.
+    A match is recorded as a verification. `progress` gets ("checking" or "unpacking", bytes done, bytes in all). Owners
+    come back, by number, only for root. Raises `RestoreRefusedError`, `DestinationRefusedError`, `DamagedBackupError`
+    (the row is then quarantined), `ArtifactMissingError` (the row then says missing), `StorageError`, and what
+    `extract_archive` raises.
     """
     _refuse_state(backup)
     refuse_destination(destination)
@@ -93,7 +94,7 @@ def backup_restore(
 
 
 def refuse_destination(destination: Path) -> None:
-    """Raise `DestinationRefusedError` unless it is an empty folder, or a new one in an existing folder, outside all storages."""
+    """Raise `DestinationRefusedError` unless it is an empty folder, or a new one in another, outside all storages."""
     try:
         _refuse_folder(destination)
     except OSError as error:

@@ -8,12 +8,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from django.db.models import Count, Max
+from django.db.models import Count, Max, QuerySet
 from django.utils import timezone
 
 from backups.archive import Stopped, write_archive
 from backups.choices import AttemptStatus
-from backups.models import BackupJob, BackupRun, BackupRunLogLine, BackupRunTarget, Options
+from backups.models import BackupJob, BackupJobTarget, BackupRun, BackupRunLogLine, BackupRunTarget, Options
 from backups.services.catalogue import backup_register
 from backups.services.recovery import attempts_settle, backups_recover
 from backups.services.storages import storage_backend
@@ -140,7 +140,10 @@ def _announce(attempt: BackupRunTarget, job: BackupJob, name: ArtifactName, now:
     attempt.storage = job.storage
     attempt.uid, attempt.folder, attempt.suffix, attempt.stamped_at = name.uid, name.folder, name.suffix, name.created
     attempt.status, attempt.unsettled, attempt.started_at = AttemptStatus.RUNNING, True, now
-    attempt.save()
+    # These alone: the target may have been deleted since the run claimed it, and its key is not to be written back.
+    attempt.save(
+        update_fields=["storage", "uid", "folder", "suffix", "stamped_at", "status", "unsettled", "started_at"]
+    )
 
 
 def _end(attempt: BackupRunTarget, status: AttemptStatus, message: str, now: datetime) -> None:
@@ -191,6 +194,12 @@ def _claim(run: BackupRun) -> None:
     )
 
 
+def _ready(queued: QuerySet[BackupRun]) -> QuerySet[BackupRun]:
+    """Leave out the runs whose targets another run is at: tried again and again, they would keep others waiting."""
+    taken = BackupRunTarget.objects.filter(active=True).values("target")
+    return queued.exclude(job__in=BackupJobTarget.objects.filter(target__in=taken).values("job"))
+
+
 def _release(run: BackupRun) -> None:
     """Give the targets back; attempts that the run did not end are ended with it."""
     ended = BackupRun.objects.get(pk=run.pk)
@@ -225,6 +234,7 @@ def register() -> None:
             claim=_claim,
             release=_release,
             recover=backups_recover,
+            ready=_ready,
             items=_items,
             revision=_revision,
             figures_template="backups/run_figures.html",

@@ -9,11 +9,12 @@ from django.db import IntegrityError, transaction
 from django.db.models import ProtectedError
 from django.utils import timezone
 
-from backups.choices import BackupState, StorageKind
-from backups.models import Backup, Storage
+from backups.choices import IN_TRANSIT, BackupState, StorageKind
+from backups.models import Backup, BackupRunTarget, Storage
 from backups.services.errors import refuse
 from backups.services.names import clean_name
 from backups.storage import LocalStorage, StorageError, StorageNotEmptyError
+from scheduling import holders
 
 DEFAULT_STORAGE_NAME = "local"
 
@@ -66,12 +67,15 @@ def storage_update(*, storage: Storage, name: str, path: str, use_existing: bool
     A new folder must hold this storage's sentinel, unless no backup is at stake.
     """
     changed = Storage.objects.get(pk=storage.pk)
+    old_path = changed.path
     changed.name = clean_name(name)
     changed.path = clean_storage_path(path)
     _refuse_taken(changed)
+    if changed.path != old_path and (busy := _busy(changed)):
+        raise refuse("path", busy)
     with transaction.atomic():
         changed.save()
-        if changed.path != storage.path:
+        if changed.path != old_path:
             if Backup.objects.filter(storage=changed).on_storage().exists():
                 storage_check(changed)
             else:
@@ -112,6 +116,8 @@ def storage_delete(*, storage: Storage) -> None:
 
     Its folder is left as it is. Raises ValidationError when a job or backup needs it.
     """
+    if busy := _busy(storage):
+        raise ValidationError(busy)
     try:
         storage.delete()
     except ProtectedError as error:
@@ -150,6 +156,16 @@ def _clean_kind(kind: str) -> str:
     if kind not in StorageKind.values:
         raise refuse("kind", f"“{kind}” is not a kind of storage. There are: {', '.join(StorageKind.values)}.")
     return kind
+
+
+def _busy(storage: Storage) -> str:
+    """Why the storage has to stay where it is for now; "" when nothing is being written or moved in it."""
+    if BackupRunTarget.objects.filter(storage=storage, active=True).exists():
+        return f"A backup to {storage.name} is running. Wait for it to end, then try again."
+    moving = Backup.objects.filter(storage=storage, state__in=IN_TRANSIT).exclude(holder="")
+    if any(holders.is_held(holder) for holder in moving.values_list("holder", flat=True).distinct()):
+        return f"A cleanup of {storage.name} is running. Wait for it to end, then try again."
+    return ""
 
 
 def _refuse_taken(storage: Storage) -> None:

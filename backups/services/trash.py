@@ -11,9 +11,9 @@ from django.db import transaction
 from django.utils import timezone
 
 from backups.choices import BackupState
-from backups.models import Backup
+from backups.models import Backup, BackupJob
 from backups.services.catalogue import backup_mark_missing
-from backups.storage import ArtifactMissingError, OpenStorage, StorageError
+from backups.storage import OpenStorage, StorageError
 
 GONE_REASON = (
     "Its file is not in the storage. Keepwell did not delete it: look for it on the disk or in the storage's own snapshots."
@@ -36,17 +36,12 @@ def backup_trash(
 ) -> None:
     """Move an available backup of a pair to its storage's trash; it can be brought back until it is purged.
 
-    Raises `BackupChangedError` when it is no longer available or the pair would fall under `minimum_keep` good
-    copies, `ArtifactMissingError` (the row then says missing) when its file is not there, and `StorageError` when the
-    storage does not let it be moved.
+    Raises `BackupChangedError` when it is no longer available, the pair would fall under `minimum_keep` good copies or
+    lose its newest verified one, `ArtifactMissingError` (the row then says missing) when its file is not there, and
+    `StorageError` when the storage does not let it be moved.
     """
     with transaction.atomic():
-        others = Backup.objects.of_pair(backup.job_id or 0, backup.target_id or 0).good().exclude(pk=backup.pk)
-        floor = max(1, minimum_keep)
-        if others.values("pk")[:floor].count() < floor:
-            raise BackupChangedError(
-                f"{backup.artifact.relative} stays: without it the pair would have fewer than {floor} good copies."
-            )
+        _refuse_the_last(backup, floor=max(1, minimum_keep), now=now or timezone.now())
         changed = Backup.objects.filter(pk=backup.pk, state=BackupState.AVAILABLE).update(
             state=BackupState.DELETING, holder=holder, verdict=verdict, removed_by=removed_by, state_reason=""
         )
@@ -54,9 +49,6 @@ def backup_trash(
         raise BackupChangedError(f"{backup.artifact.relative} changed since the plan was made, and was left alone.")
     try:
         storage.move_to_trash(backup.artifact)
-    except ArtifactMissingError:
-        backup_mark_missing(backup=backup, reason=GONE_REASON)
-        raise
     except StorageError:
         backup_resume_trashing(backup=backup, storage=storage)
         raise
@@ -66,13 +58,19 @@ def backup_trash(
 def backup_resume_trashing(*, backup: Backup, storage: OpenStorage) -> None:
     """Bring a backup that says deleting to where its bytes say it is: back to available, on to trashed, or missing."""
     name = backup.artifact
+    in_place = storage.stat(name) is not None
     if storage.in_trash(name):
+        if in_place:
+            # Where a move is a link and an unlink, both names are the one file until it is completed.
+            storage.move_to_trash(name)
         _trashed(backup, storage)
-    elif storage.stat(name) is not None:
+    elif in_place:
         Backup.objects.filter(pk=backup.pk, state=BackupState.DELETING).update(
             state=BackupState.AVAILABLE, holder="", verdict=None, removed_by=""
         )
     else:
+        # A disk that has just gone takes its files along: they are not missing.
+        storage.verify()
         backup_mark_missing(backup=backup, reason=GONE_REASON)
 
 
@@ -102,7 +100,30 @@ def backup_finish_purge(*, backup: Backup, storage: OpenStorage, now: datetime |
 
 
 def _trashed(backup: Backup, storage: OpenStorage, now: datetime | None = None) -> None:
+    # The row says trashed last: as long as it says deleting, recovery knows that the sidecar may still have to follow.
+    storage.move_sidecar_to_trash(backup.artifact)
     Backup.objects.filter(pk=backup.pk, state=BackupState.DELETING).update(
         state=BackupState.TRASHED, trashed_at=now or timezone.now(), holder=""
     )
-    storage.move_sidecar_to_trash(backup.artifact)
+
+
+def _refuse_the_last(backup: Backup, *, floor: int, now: datetime) -> None:
+    """Raise `BackupChangedError` when a pair cannot do without this backup any more, whatever the plan was made from.
+
+    Copies dated in the future count for nothing. Call it inside the transaction that deletes.
+    """
+    # Two cleanups may be at the same pair: this lock lets one see what the other has taken. SQLite has one writer anyway.
+    list(BackupJob.objects.select_for_update(no_key=True).filter(pk=backup.job_id).values_list("pk"))
+    others = (
+        Backup.objects.of_pair(backup.job_id or 0, backup.target_id or 0)
+        .good()
+        .filter(created_at__lte=now)
+        .exclude(pk=backup.pk)
+    )
+    if others.values("pk")[:floor].count() < floor:
+        raise BackupChangedError(
+            f"{backup.artifact.relative} stays: without it the pair would have fewer than {floor} good copies."
+        )
+    is_verified = Backup.objects.filter(pk=backup.pk, verified_at__isnull=False).exists()
+    if is_verified and not others.filter(verified_at__isnull=False, created_at__gte=backup.created_at).exists():
+        raise BackupChangedError(f"{backup.artifact.relative} stays: it is the newest verified copy of the pair.")

@@ -19,7 +19,7 @@ from backups.services.catalogue import backup_accept
 from backups.services.retention import Pair, plan_pair
 from backups.services.storages import printable_path
 from backups.views.catalogue_filters import CatalogueFilters
-from backups.views.regions import render_region
+from backups.views.exchange import render_region
 from scheduling.registry import all_kinds
 
 PAGE_SIZE = 50
@@ -95,6 +95,7 @@ def _place(backup: Backup) -> dict[str, str]:
     path = f"{backup.storage.path}/{name.trash_relative if in_trash else name.relative}"
     place = {"path": printable_path(path), "restore_command": "", "tar_command": ""}
     if backup.state in (BackupState.AVAILABLE, BackupState.TRASHED):
+        place["tar_command"] = f"mkdir /new/folder\ntar --zstd -xf {shlex.quote(printable_path(path))} -C /new/folder"
+    if backup.state == BackupState.AVAILABLE:
         place["restore_command"] = f"manage.py restore {backup.uid} --to /new/folder"
-        place["tar_command"] = f"mkdir /new/folder && tar --zstd -xf {shlex.quote(printable_path(path))} -C /new/folder"
     return place

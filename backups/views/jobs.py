@@ -16,7 +16,7 @@ from backups.forms.job import OPTIONS, JobForm, zone_names
 from backups.models import BackupJob, BackupRun, Options, Storage, Target
 from backups.services.jobs import job_create, job_delete, job_set_enabled, job_update
 from backups.services.options import effective_policy
-from backups.views.regions import render_region
+from backups.views.exchange import posted, render_region
 from backups.views.schedules import schedule_preview
 from scheduling.choices import RunTrigger
 from scheduling.dispatch import scheduled_dispatch
@@ -48,8 +48,8 @@ def create(request: HttpRequest) -> HttpResponse:
     first = Storage.objects.order_by("pk").first()
     initial: dict[str, Any] = {"enabled": True, "policy": OPTIONS, "schedule": "30 2 * * *", "storage": first}
     initial["targets"] = [pk for pk in request.GET.getlist("target") if pk.isdecimal()]
-    form = JobForm(request.POST or None, initial=initial)
-    if request.method == "POST" and form.is_valid():
+    form = JobForm(posted(request), initial=initial)
+    if form.is_valid():
         try:
             job = job_create(**form.values())
         except ValidationError as error:
@@ -83,8 +83,8 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def edit(request: HttpRequest, pk: int) -> HttpResponse:
     job = get_object_or_404(BackupJob, pk=pk)
-    form = JobForm(request.POST or None, job=job)
-    if request.method == "POST" and form.is_valid():
+    form = JobForm(posted(request), job=job)
+    if form.is_valid():
         try:
             job = job_update(job=job, **form.values())
         except ValidationError as error:

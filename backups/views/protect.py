@@ -14,6 +14,7 @@ from backups.forms.protect import ProtectForm
 from backups.models import BackupJob, Options, Storage
 from backups.services.jobs import job_create
 from backups.services.targets import target_create
+from backups.views.exchange import posted
 from backups.views.schedules import schedule_preview
 from scheduling.choices import RunTrigger
 from scheduling.dispatch import scheduled_dispatch
@@ -24,8 +25,8 @@ from scheduling.dispatch import scheduled_dispatch
 def protect(request: HttpRequest) -> HttpResponse:
     """From a folder to its first backup in one form: makes a target and a job of the same name."""
     zone = Options.load().timezone
-    form = ProtectForm(request.POST or None, zone=zone, initial={"storage": Storage.objects.order_by("pk").first()})
-    if request.method == "POST" and form.is_valid():
+    form = ProtectForm(posted(request), zone=zone, initial={"storage": Storage.objects.order_by("pk").first()})
+    if form.is_valid():
         try:
             job = _create(form)
         except ValidationError as error:

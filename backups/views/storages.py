@@ -14,7 +14,7 @@ from backups.forms.storage import StorageForm
 from backups.models import Backup, Storage
 from backups.services.probing import storages_probe
 from backups.services.storages import storage_create, storage_delete, storage_initialise, storage_update
-from backups.views.regions import wants_region
+from backups.views.exchange import posted, wants_region
 
 PAGE_SIZE = 50
 RECENT = 8
@@ -42,8 +42,8 @@ def list_(request: HttpRequest) -> HttpResponse:
 @requires("backups.add_storage")
 @require_http_methods(["GET", "POST"])
 def create(request: HttpRequest) -> HttpResponse:
-    form = StorageForm(request.POST or None)
-    if request.method == "POST" and form.is_valid():
+    form = StorageForm(posted(request))
+    if form.is_valid():
         try:
             storage = storage_create(**form.cleaned_data)
         except ValidationError as error:
@@ -75,8 +75,8 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def edit(request: HttpRequest, pk: int) -> HttpResponse:
     storage = get_object_or_404(Storage, pk=pk)
-    form = StorageForm(request.POST or None, initial={"name": storage.name, "path": storage.path})
-    if request.method == "POST" and form.is_valid():
+    form = StorageForm(posted(request), initial={"name": storage.name, "path": storage.path})
+    if form.is_valid():
         try:
             storage = storage_update(storage=storage, **form.cleaned_data)
         except ValidationError as error:

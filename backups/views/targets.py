@@ -16,7 +16,7 @@ from backups.forms.target import TargetForm
 from backups.models import Backup, Target
 from backups.services.storages import printable_path
 from backups.services.targets import target_create, target_delete, target_problems, target_update
-from backups.views.regions import wants_region
+from backups.views.exchange import posted, wants_region
 
 PAGE_SIZE = 100
 RECENT = 8
@@ -40,8 +40,8 @@ def list_(request: HttpRequest) -> HttpResponse:
 @requires("backups.add_target")
 @require_http_methods(["GET", "POST"])
 def create(request: HttpRequest) -> HttpResponse:
-    form = TargetForm(request.POST or None)
-    if request.method == "POST" and form.is_valid():
+    form = TargetForm(posted(request))
+    if form.is_valid():
         name = form.cleaned_data["name"]
         try:
             target = target_create(name=name, source=SourceKindName.FILES, config=form.config())
@@ -68,8 +68,8 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def edit(request: HttpRequest, pk: int) -> HttpResponse:
     target = get_object_or_404(Target, pk=pk)
-    form = TargetForm(request.POST or None, target=target)
-    if request.method == "POST" and form.is_valid():
+    form = TargetForm(posted(request), target=target)
+    if form.is_valid():
         try:
             target = target_update(target=target, name=form.cleaned_data["name"], config=form.config())
         except ValidationError as error:

@@ -1,7 +1,7 @@
-"""What stands behind `manage.py apply`: one file read, checked whole, compared with the database, written in one transaction.
+"""What stands behind `manage.py apply`: a file is read, checked whole, compared and written in one transaction.
 
-`reading` gives the file's tables, `entries` their typed values, `checking` what they mean (every error at once), `planning` what would change,
-`writing` changes it.
+`reading` gives the file's tables, `entries` their typed values, `checking` what they mean (every error at once),
+`planning` what would change, and `writing` changes it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a file's entries mean: values cleaned by the same rules as in the pages, defaults filled in, references looked up."""
+"""What a file's entries mean: values cleaned by the rules of the pages, defaults filled in, references checked."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ def _maintenance_job(entry: Entry, existing: Existing, wanted: Wanted, problems:
 
 
 def _check_nesting(document: Document, existing: Existing, wanted: Wanted, problems: Problems) -> None:
-    """No job may keep copies inside what it copies: neither the file's own jobs nor those whose target or storage the file changes."""
+    """No job may keep copies inside what it copies, be it in the file or one that the file changes indirectly."""
     storages = {name: Storage(name=name, path=row.path) for name, row in existing.storages.items()}
     storages |= {name: Storage(name=name, path=values["path"]) for name, values in wanted.storages.items()}
     targets = {name: Target(name=name, config=row.config) for name, row in existing.targets.items()}

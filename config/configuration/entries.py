@@ -71,7 +71,10 @@ TABLES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One entry of a table: `where` names it in messages, `identity` is its name or key, `values` have the right types."""
+    """One entry of a table: `where` names it in messages, `identity` is its name or key, `values` are typed.
+
+    `identity` is "" when the entry has none, which is among the problems then.
+    """
 
     where: str
     identity: str

@@ -37,6 +37,8 @@ def check_storage_folder(row: Storage | None, name: str, path: str, *, use_exist
 
 
 def _refuse_folder(path: Path, *, uid: str, use_existing: bool) -> None:
+    if path.is_symlink():
+        raise refuse("path", f"{path} is a link. Give the folder that it leads to.")
     if not path.exists():
         if not path.parent.is_dir():
             raise refuse("path", f"{path} cannot be made: {path.parent} is not a folder. Create it, or mount the disk.")
@@ -63,7 +65,7 @@ def _refuse_folder(path: Path, *, uid: str, use_existing: bool) -> None:
 
 @contextmanager
 def undoing_sentinels() -> Iterator[Callable[[str], None]]:
-    """Yield a function to call with a storage's path before it is set up; when the body raises, what was set up is taken back."""
+    """Yield a function to call with a path before it is set up; if the body raises, the set-up is taken back."""
     noted: list[tuple[Path, bool, bool]] = []
 
     def note(text: str) -> None:
@@ -84,8 +86,7 @@ def undoing_sentinels() -> Iterator[Callable[[str], None]]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[int]:
-    # The path itself may lead through links (an administrator's choice), as when a storage is opened.
-    handle = os.open(path, DIRECTORY & ~os.O_NOFOLLOW)
+    handle = os.open(path, DIRECTORY)
     try:
         yield handle
     finally:

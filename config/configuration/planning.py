@@ -25,7 +25,7 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """What happens to one entry: `fields` differ when it is updated, `reason` says why it is kept although the file dropped it."""
+    """What happens to one entry: `fields` differ, `reason` is why it is kept though the file dropped it."""
 
     action: Action
     table: str

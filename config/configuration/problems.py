@@ -9,7 +9,7 @@ from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """One thing wrong with a file: `where` is a table's entry such as `backup_jobs[0] "nightly"`, `key` "" for the whole entry."""
+    """One thing wrong with a file: `where` is an entry such as `backup_jobs[0] "nightly"`, `key` "" the whole of it."""
 
     where: str
     key: str

@@ -41,8 +41,8 @@ class Applied:
 def apply_configuration(raw: Mapping[str, Any], *, prune: bool = False, dry_run: bool = False) -> Applied:
     """Make the database say what `raw` says, in one transaction, after everything in it was checked.
 
-    `prune` also removes what it does not name, `dry_run` writes nothing. Raises `ConfigurationError` with all problems, and
-    `ApplyRefusedError`; either way nothing was written, storages' sentinel files included.
+    `prune` also removes what it does not name, `dry_run` writes nothing. Raises `ConfigurationError` with all problems,
+    and `ApplyRefusedError`; either way nothing was written, storages' sentinel files included.
     """
     problems = Problems()
     if prune and not raw:
@@ -55,11 +55,12 @@ def apply_configuration(raw: Mapping[str, Any], *, prune: bool = False, dry_run:
         plan = make_plan(wanted, existing, prune=prune)
         if plan.running:
             raise ApplyRefusedError(
-                f"Running right now, so not to be removed: {', '.join(plan.running)}. Wait for the end, then apply again."
+                f"Running right now, so not to be removed: {', '.join(plan.running)}. "
+                "Wait for the end, then apply again."
             )
         if not dry_run:
             for step in plan.steps:
-                with problems.collecting(f"{step.change.table} “{step.change.name}”"):
+                with problems.collecting(f'{step.change.table} "{step.change.name}"'):
                     _take(step, note_folder)
                 problems.raise_if_any()
     return Applied(changes=tuple(step.change for step in plan.steps))

@@ -1,7 +1,7 @@
 """Sixty days of backups and cleanups, each really run, under a clock that stands where the schedule says.
 
-Nothing is made up afterwards: every run goes through the dispatch that the scheduler uses, every copy is a real artifact of real files, and the
-only thing that is not of today is the time, which `execute_run` takes as a parameter.
+Nothing is made up afterwards: every run goes through the dispatch that the scheduler uses, every copy is a real
+artifact of real files, and the only thing that is not of today is the time, which `execute_run` takes as a parameter.
 """
 
 from __future__ import annotations

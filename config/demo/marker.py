@@ -17,7 +17,7 @@ class NotADemoError(Exception):
 
 
 def is_finished(data: Path) -> bool:
-    """Whether `data` holds a demonstration that was built to its end. Raises `NotADemoError` when it holds anything else."""
+    """Whether `data` holds a demonstration built to its end. Raises `NotADemoError` if it holds anything else."""
     marker = data / MARKER
     if marker.exists():
         try:

@@ -4,18 +4,24 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from django.db import connections
 from django.utils import timezone
 
+from backups.management.commands.run_backup import Command
 from backups.models import Backup, BackupJob, BackupRun, BackupRunTarget
 from scheduling import holders
 from scheduling.choices import OPEN, RunStatus, RunTrigger
 from scheduling.command import system_user
+from scheduling.context import RunResult
+from scheduling.ledger import run_finish
+from scheduling.registry import get_kind
 from tests.commands.conftest import Run
 
 Program = Callable[..., subprocess.Popen[str]]
@@ -25,7 +31,7 @@ def test_a_backup_is_taken_and_reported(run: Run, nightly: BackupJob) -> None:
     ended = run("run_backup", "nightly")
     assert ended.status == 0
     assert "nightly: succeeded in" in ended.out
-    assert "files: 6" in ended.out
+    assert "files: 7" in ended.out
     assert "docs: backing up to nas." in ended.err, "log lines are shown on stderr"
     recorded = BackupRun.objects.get()
     assert (recorded.trigger, recorded.requested_by) == (RunTrigger.COMMAND, system_user())
@@ -147,6 +153,24 @@ def test_a_database_that_is_not_prepared_is_refused(program: Program, tmp_path: 
     _, err = process.communicate(timeout=20)
     assert process.returncode == 3
     assert "manage.py migrate" in err
+
+
+def test_a_run_that_the_scheduler_takes_first_is_waited_for(nightly: BackupJob) -> None:
+    """The scheduler looks for queued runs ten times a second, so it may be faster than the command that queued one."""
+    kind = get_kind("backup")
+    with holders.hold() as holder:
+        taken = running(nightly, holder)
+        ending = threading.Timer(0.7, finish, (taken,))
+        ending.start()
+        ended = Command()._follow(kind, taken, threading.Event())
+        ending.join()
+    assert (ended.pk, ended.status, ended.message) == (taken.pk, RunStatus.SUCCEEDED, "Done.")
+
+
+def finish(run: BackupRun) -> None:
+    result = RunResult(message="Done.")
+    run_finish(kind=get_kind("backup"), run=run, status=RunStatus.SUCCEEDED, result=result)
+    connections.close_all()
 
 
 def running(job: BackupJob, holder: str) -> BackupRun:

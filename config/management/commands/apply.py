@@ -21,8 +21,8 @@ from scheduling.command import KeepwellCommand, bad_input, refused
 
 class Command(KeepwellCommand):
     help = (
-        "Create or update storages, targets, jobs and options from a TOML file. Everything is checked before anything is "
-        "written, and applying a file twice changes nothing."
+        "Create or update storages, targets, jobs and options from a TOML file. Everything is checked before anything "
+        "is written, and applying a file twice changes nothing."
     )
 
     @override

@@ -99,6 +99,6 @@ def summary() -> str:
     size = sum(Backup.objects.available().values_list("size", flat=True))
     return (
         f"{BackupRun.objects.count()} backup runs and {MaintenanceRun.objects.count()} cleanups: "
-        f"{states[BackupState.AVAILABLE]} copies kept ({binary_size(size)}), {states[BackupState.TRASHED]} in the trash, "
-        f"{states[BackupState.DELETED]} purged"
+        f"{states[BackupState.AVAILABLE]} copies kept ({binary_size(size)}), "
+        f"{states[BackupState.TRASHED]} in the trash, {states[BackupState.DELETED]} purged"
     )

@@ -1,11 +1,18 @@
+"""What the views share in reading a request and answering it."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import render
 from django.utils.cache import patch_vary_headers
+
+
+def posted(request: HttpRequest) -> QueryDict | None:
+    """What a form is bound to: an empty POST as well, which is an incomplete form and not a new one."""
+    return request.POST if request.method == "POST" else None
 
 
 def wants_region(request: HttpRequest) -> bool:

@@ -1,0 +1,335 @@
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from html import unescape
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.test import Client
+from django.utils import timezone
+
+from backups.choices import AttemptStatus
+from backups.models import BackupRun, BackupRunLogLine
+from maintenance.models import MaintenanceRun, MaintenanceRunLogLine
+from scheduling.choices import LogLevel, RunOutcome, RunStatus
+from scheduling.models import SchedulerState
+from scheduling.paging import Cursor, run_page
+from tests.factories import BackupJobFactory, BackupRunFactory, BackupRunTargetFactory, MaintenanceRunFactory
+
+pytestmark = pytest.mark.django_db
+
+HX = {"HX-Request": "true"}
+NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
+POLLS = 'hx-trigger="every'
+
+
+def listed(html: str) -> list[str]:
+    """The runs of the table as `backup 3`, in their order."""
+    return [f"{kind} {pk}" for kind, pk in re.findall(r'id="run-(backup|maintenance)-(\d+)"', html)]
+
+
+def page(client: Client, query: str = "", **headers: Any) -> str:
+    response = client.get(f"/runs/{query}", **headers)
+    assert response.status_code == 200
+    return response.content.decode()
+
+
+def alive() -> None:
+    now = timezone.now()
+    SchedulerState.objects.create(host="h", hostname="here", pid=1, started_at=now, seen_at=now)
+
+
+# --- The list -----------------------------------------------------------------------------------------------------
+
+
+def test_both_kinds_are_in_one_table_newest_first(admin_client: Client) -> None:
+    old = BackupRunFactory(succeeded=True, queued_at=NOON)
+    new = BackupRunFactory(succeeded=True, queued_at=NOON + timedelta(hours=2))
+    between = MaintenanceRunFactory(succeeded=True, queued_at=NOON + timedelta(hours=1))
+    assert listed(page(admin_client)) == [f"backup {new.pk}", f"maintenance {between.pk}", f"backup {old.pk}"]
+
+
+def test_a_row_says_what_happened_by_whom_and_how_long_it_took(admin_client: Client) -> None:
+    BackupRunFactory(
+        failed=True,
+        started_at=NOON,
+        finished_at=NOON + timedelta(seconds=72),
+        requested_by="<ann>",
+        message="<b>no</b>",
+    )
+    html = page(admin_client)
+    for part in ("By hand", "&lt;ann&gt;", "&lt;b&gt;no&lt;/b&gt;", "1\u00a0min 12\u00a0s", 'data-status="failed"'):
+        assert part in html
+
+
+@pytest.mark.parametrize(
+    ("query", "names"),
+    [
+        ("?kind=backup", {"ok", "bad", "warned", "waiting"}),
+        ("?kind=maintenance", {"clean"}),
+        ("?status=failed", {"bad"}),
+        ("?status=warning", {"warned"}),
+        ("?status=succeeded", {"ok", "warned", "clean"}),
+        ("?status=active", {"waiting"}),
+        ("?status=queued", {"waiting"}),
+        ("?status=lost", set()),
+        ("?kind=backup&status=succeeded", {"ok", "warned"}),
+    ],
+)
+def test_filters_are_in_the_address(query: str, names: set[str], admin_client: Client) -> None:
+    BackupRunFactory(succeeded=True, job_name="ok")
+    BackupRunFactory(failed=True, job_name="bad")
+    BackupRunFactory(succeeded=True, outcome=RunOutcome.WARNING, job_name="warned")
+    BackupRunFactory(job_name="waiting")
+    MaintenanceRunFactory(succeeded=True, job_name="clean")
+    html = page(admin_client, query)
+    assert set(re.findall(r'id="run-[a-z]+-\d+" href="[^"]+">([a-z]+)<', html)) == names
+
+
+def test_the_job_filter_is_a_job_of_the_chosen_kind(admin_client: Client) -> None:
+    mine, _other = BackupRunFactory(succeeded=True), BackupRunFactory(succeeded=True)
+    assert listed(page(admin_client, f"?kind=backup&job={mine.job_id}")) == [f"backup {mine.pk}"]
+    chip = f"/runs/?kind=backup&job={mine.job_id}"
+    assert chip in unescape(page(admin_client))
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "?kind=rocket&status=maybe&job=x",
+        "?kind=backup&job=99999999999999999999999",
+        "?kind=backup&job=²",
+        "?before=yesterday",
+        "?before=9999999999999999.backup.1",
+        "?before=1.backup.999999999999999999",
+        "?after=0.zebra.1",
+        "?after=1.backup.99999999999999999999&before=",
+        "?page=-1&%00=%00",
+    ],
+)
+def test_an_address_that_makes_no_sense_is_still_a_page(query: str, admin_client: Client) -> None:
+    BackupRunFactory(succeeded=True)
+    page(admin_client, query)
+
+
+def test_paging_visits_every_run_once_in_both_directions_even_when_times_are_equal() -> None:
+    job = BackupJobFactory()
+    for number in range(14):
+        at = NOON + timedelta(minutes=number // 5)
+        BackupRunFactory(succeeded=True, job=job, queued_at=at)
+        MaintenanceRunFactory(succeeded=True, queued_at=at)
+
+    def step(**cursor: str) -> Any:
+        return run_page(
+            {"backup": BackupRun.objects.all(), "maintenance": MaintenanceRun.objects.all()}, size=5, **cursor
+        )
+
+    pages = [step()]
+    while pages[-1].older:
+        pages.append(step(before=pages[-1].older))
+    seen = [(run.kind, run.pk) for here in pages for run in here.runs]
+    assert len(seen) == len(set(seen)) == 28
+    assert [len(here.runs) for here in pages] == [5, 5, 5, 5, 5, 3]
+    back = pages[-1]
+    for expected in reversed(pages[:-1]):
+        back = step(after=back.newer)
+        assert [str(run) for run in back.runs] == [str(run) for run in expected.runs]
+    assert back.newer == ""
+
+
+def test_a_cursor_survives_its_address() -> None:
+    run = BackupRunFactory(succeeded=True, queued_at=NOON + timedelta(microseconds=123457))
+    assert Cursor.parse(str(Cursor.of(run))) == Cursor.of(run)
+
+
+def test_the_pager_keeps_the_filters(admin_client: Client) -> None:
+    job = BackupJobFactory()
+    for number in range(51):
+        BackupRunFactory(failed=True, job=job, queued_at=NOON + timedelta(minutes=number))
+    BackupRunFactory(succeeded=True, job=job)
+    first = page(admin_client, "?status=failed")
+    older = re.search(r'rel="next" href="([^"]+)"', first)
+    assert older is not None
+    assert len(listed(first)) == 50
+    second = admin_client.get(unescape(older[1])).content.decode()
+    assert len(listed(second)) == 1
+    assert 'rel="prev"' in second
+
+
+def test_a_user_sees_only_the_kinds_they_may_look_at(client: Client) -> None:
+    backup, cleanup = BackupRunFactory(succeeded=True), MaintenanceRunFactory(succeeded=True)
+    user = User.objects.create_user("ann")
+    codenames = ("view_schedulerstate", "view_maintenancerun")
+    user.user_permissions.set(Permission.objects.filter(codename__in=codenames))
+    client.force_login(user)
+    assert listed(page(client)) == [f"maintenance {cleanup.pk}"]
+    assert listed(page(client, "?kind=backup")) == [f"maintenance {cleanup.pk}"]
+    assert client.get(f"/runs/backup/{backup.pk}/").status_code == 403
+    assert client.get(f"/runs/maintenance/{cleanup.pk}/").status_code == 200
+
+
+def test_the_list_asks_again_only_while_something_is_open(admin_client: Client) -> None:
+    run = BackupRunFactory(running=True)
+    assert POLLS in page(admin_client)
+    type(run).objects.update(status=RunStatus.SUCCEEDED, finished_at=timezone.now())
+    assert POLLS not in page(admin_client)
+
+
+def test_htmx_gets_only_the_region_and_caches_are_told(admin_client: Client) -> None:
+    BackupRunFactory(succeeded=True)
+    response = admin_client.get("/runs/", headers=HX)
+    html = response.content.decode()
+    assert "HX-Request" in response["Vary"]
+    assert "<html" not in html
+    assert html.count('id="runs"') == 1
+    assert 'id="runs-answer" hx-swap-oob="true"' in html
+
+
+def test_a_waiting_run_without_a_scheduler_says_how_to_start_one(admin_client: Client) -> None:
+    BackupRunFactory()
+    assert "make run" in page(admin_client)
+    alive()
+    assert "make run" not in page(admin_client)
+
+
+def test_an_empty_list_says_what_would_be_here_and_a_filtered_one_how_to_get_back(admin_client: Client) -> None:
+    assert "Nothing has run yet" in page(admin_client)
+    assert "No run matches these filters" in page(admin_client, "?status=failed")
+
+
+def test_the_list_needs_the_same_few_queries_for_many_rows(
+    admin_client: Client, django_assert_max_num_queries: Any
+) -> None:
+    for _ in range(25):
+        BackupRunFactory(succeeded=True)
+        MaintenanceRunFactory(succeeded=True)
+    with django_assert_max_num_queries(8):
+        assert len(listed(page(admin_client))) == 50
+
+
+# --- One run ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["backup/4711/", "maintenance/4711/", "rocket/1/", f"backup/{2**63}/", f"maintenance/{10**40}/"],
+)
+def test_a_run_that_does_not_exist_is_not_found(path: str, admin_client: Client) -> None:
+    assert admin_client.get(f"/runs/{path}").status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/runs/", "/runs/backup/1/"])
+def test_run_pages_are_only_read(path: str, admin_client: Client) -> None:
+    assert admin_client.post(path).status_code == 405
+
+
+def test_a_backup_run_says_what_happened_to_each_target(admin_client: Client) -> None:
+    run = BackupRunFactory(failed=True)
+    done = BackupRunTargetFactory(run=run, status=AttemptStatus.SUCCEEDED, uid="a" * 16, message="etc: 3 files.")
+    gone = BackupRunTargetFactory(run=run, status=AttemptStatus.FAILED, uid="b" * 16, message="wiki is not there.")
+    html = admin_client.get(run.get_absolute_url()).content.decode()
+    for part in (done.target_name, "etc: 3 files.", gone.target_name, "wiki is not there.", f"/backups/{'a' * 16}/"):
+        assert part in html
+    assert f"/backups/{'b' * 16}/" not in html
+
+
+def test_a_maintenance_run_shows_its_figures_paths_and_problems(admin_client: Client) -> None:
+    figures = {
+        "targets_processed": 3,
+        "deleted_count": 250,
+        "kept_count": 41,
+        "failed_count": 1,
+        "deleted_paths": [f"etc/{number:03d}.tar.zst" for number in range(250)],
+        "failed_paths": ["nightly / <wiki>"],
+        "freed_bytes": 3 * 1024**3,
+        "deleted_bytes": 2048,
+        "purged_count": 2,
+        "unknown_files": ["nas: stray.txt"],
+        "unknown_count": 1,
+        "pairs": [{"job": "nightly", "target": "etc", "kept": 41, "deleted": 250}],
+        "problems": ["nightly / <wiki>: nas is not mounted."],
+    }
+    run = MaintenanceRunFactory(failed=True, result_json=figures)
+    html = admin_client.get(run.get_absolute_url()).content.decode()
+    for part in ("3.0\u00a0GiB", "etc/199.tar.zst", "nightly / &lt;wiki&gt;: nas is not mounted.", "nas: stray.txt"):
+        assert part in html
+    assert "etc/200.tar.zst" not in html
+    assert "The first 200 of 250" in html
+
+
+@pytest.mark.parametrize("stored", [{}, {"targets_processed": 1}, {"error": "x"}], ids=["none", "half", "other"])
+def test_figures_of_another_version_do_not_break_the_page(stored: dict[str, Any], admin_client: Client) -> None:
+    run = MaintenanceRunFactory(succeeded=True, result_json=stored)
+    assert admin_client.get(run.get_absolute_url()).status_code == 200
+    assert admin_client.get("/maintenance-jobs/").status_code == 200
+
+
+def add_lines(run: Any, count: int, start: int = 1) -> None:
+    model = {"backup": BackupRunLogLine, "maintenance": MaintenanceRunLogLine}[run.kind]
+    model.objects.bulk_create(
+        model(run=run, seq=seq, at=NOON, level=LogLevel.WARNING, text=f"<line {seq}>")
+        for seq in range(start, start + count)
+    )
+
+
+def test_the_log_is_escaped_cut_to_its_end_and_whole_on_request(admin_client: Client) -> None:
+    run = BackupRunFactory(succeeded=True)
+    add_lines(run, 405)
+    html = admin_client.get(run.get_absolute_url()).content.decode()
+    assert "&lt;line 405&gt;" in html
+    assert 'data-level="warning"' in html
+    assert "&lt;line 5&gt;" not in html
+    assert "Show the 5 lines before these" in html
+    assert "&lt;line 5&gt;" in admin_client.get(f"{run.get_absolute_url()}?all").content.decode()
+
+
+@pytest.mark.parametrize("factory", [BackupRunFactory, MaintenanceRunFactory], ids=["backup", "maintenance"])
+def test_a_running_run_is_asked_for_its_new_lines_only_until_it_ends(factory: Any, admin_client: Client) -> None:
+    run = factory(running=True)
+    add_lines(run, 3)
+    html = admin_client.get(run.get_absolute_url()).content.decode()
+    poll = re.search(r'hx-get="([^"]+)" hx-trigger="every', html)
+    assert poll is not None
+    assert poll[1] == f"{run.get_absolute_url()}?after=3"
+    add_lines(run, 2, start=4)
+    type(run).objects.filter(pk=run.pk).update(status=RunStatus.SUCCEEDED, finished_at=timezone.now())
+    last = admin_client.get(poll[1], headers=HX).content.decode()
+    assert re.findall(r'id="L(\d+)"', last) == ["4", "5"]
+    assert 'hx-swap-oob="beforeend"' in last
+    assert POLLS not in last
+    assert "succeeded" in last
+
+
+@pytest.mark.parametrize("after", ["x", "-1", "9" * 30, ""])
+def test_a_strange_place_in_the_log_is_no_error(after: str, admin_client: Client) -> None:
+    run = BackupRunFactory(running=True)
+    assert admin_client.get(f"{run.get_absolute_url()}?after={after}", headers=HX).status_code == 200
+
+
+def test_a_run_whose_job_was_deleted_keeps_its_page(admin_client: Client) -> None:
+    run = BackupRunFactory(succeeded=True, job=None, job_name="an old job")
+    html = admin_client.get(run.get_absolute_url()).content.decode()
+    assert "an old job succeeded" in html
+
+
+@pytest.mark.parametrize("status", RunStatus.values)
+def test_every_status_has_its_sentence(status: str, admin_client: Client) -> None:
+    run = BackupRunFactory(status=status, started_at=NOON, finished_at=NOON)
+    html = admin_client.get(run.get_absolute_url()).content.decode()
+    heading = re.search(r"<h1>(.*?)</h1>", html)
+    assert heading is not None
+    words = {"queued": "waiting", "running": "running", "cancelling": "stopped"}
+    assert words.get(status, status) in heading[1]
+
+
+def test_a_run_with_many_targets_and_lines_needs_few_queries(
+    admin_client: Client, django_assert_max_num_queries: Any
+) -> None:
+    run = BackupRunFactory(succeeded=True)
+    for _ in range(25):
+        BackupRunTargetFactory(run=run, active=False, status=AttemptStatus.SUCCEEDED, uid="c" * 16)
+    add_lines(run, 100)
+    with django_assert_max_num_queries(9):
+        admin_client.get(run.get_absolute_url())
