@@ -10,15 +10,20 @@ from django.db.models import Q
 from django.http import HttpRequest
 
 from scheduling.choices import OPEN, RunOutcome, RunStatus
+from scheduling.querysets import RunQuerySet
 
 CURSORS = ("before", "after")
 
+ACTIVE = "active"
+
 # What a person filters by: the words of the badges, with the states that mean "not over yet" under one of them.
+# Each but the first names one value of one column, so that an index yields the newest first; only succeeded runs have
+# an outcome.
 STATUS_FILTERS: dict[str, tuple[str, Q]] = {
-    "active": ("Queued or running", Q(status__in=OPEN)),
+    ACTIVE: ("Queued or running", Q(status__in=OPEN)),
     "succeeded": ("Succeeded", Q(status=RunStatus.SUCCEEDED)),
-    "warning": ("Warning", Q(status=RunStatus.SUCCEEDED, outcome=RunOutcome.WARNING)),
-    "needs_approval": ("Needs approval", Q(status=RunStatus.SUCCEEDED, outcome=RunOutcome.NEEDS_APPROVAL)),
+    "warning": ("Warning", Q(outcome=RunOutcome.WARNING)),
+    "needs_approval": ("Needs approval", Q(outcome=RunOutcome.NEEDS_APPROVAL)),
     "failed": ("Failed", Q(status=RunStatus.FAILED)),
     "lost": ("Lost", Q(status=RunStatus.LOST)),
     "cancelled": ("Cancelled", Q(status=RunStatus.CANCELLED)),
@@ -66,8 +71,19 @@ def status_filter(request: HttpRequest) -> str:
     """The status asked for, one of `STATUS_FILTERS`; "" for none or for one that does not exist."""
     asked = request.GET.get("status", "")
     if asked in OPEN:
-        return "active"
+        return ACTIVE
     return asked if asked in STATUS_FILTERS else ""
+
+
+def with_status(runs: RunQuerySet[Any], chosen: str) -> RunQuerySet[Any]:
+    """The runs that the filter leaves; all of them for ""."""
+    if not chosen:
+        return runs
+    condition = STATUS_FILTERS[chosen][1]
+    if chosen == ACTIVE:
+        # Always few. Looked up first: otherwise SQLite reads every run in the order of the page to find them.
+        return runs.filter(pk__in=runs.model._default_manager.filter(condition).values("pk"))
+    return runs.filter(condition)
 
 
 def status_chips(request: HttpRequest, chosen: str) -> list[Chip]:

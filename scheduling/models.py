@@ -110,10 +110,12 @@ def run_constraints(kind: str) -> list[models.BaseConstraint]:
 
 
 def run_indexes(kind: str) -> list[models.Index]:
-    """The indexes every run table carries: newest first, alone and per status."""
+    """The indexes every run table carries: newest first, alone and per status, job and outcome."""
     return [
         models.Index(fields=["-queued_at", "-id"], name=f"{kind}_run_newest"),
         models.Index(fields=["status", "-queued_at"], name=f"{kind}_run_status"),
+        models.Index(fields=["job", "-queued_at"], name=f"{kind}_run_job"),
+        models.Index(fields=["outcome", "-queued_at"], name=f"{kind}_run_outcome"),
     ]
 
 

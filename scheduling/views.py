@@ -10,7 +10,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_safe
 
 from accounts.permissions import requires
-from scheduling.filters import STATUS_FILTERS, Chip, chips, link, number, status_chips, status_filter
+from scheduling.filters import Chip, chips, link, number, status_chips, status_filter, with_status
 from scheduling.models import Run
 from scheduling.paging import run_page
 from scheduling.regions import render_region, wants_region
@@ -83,7 +83,7 @@ def _filtered(kind: RunKind, job: int | None, status: str) -> Any:
     runs = model.objects.defer("result_json", "params")
     if job is not None:
         runs = runs.filter(job=job)
-    return runs.filter(STATUS_FILTERS[status][1]) if status else runs
+    return with_status(runs, status)
 
 
 def _job_chips(request: HttpRequest, runs: list[Run], chosen: int | None) -> list[Chip]:

@@ -465,6 +465,14 @@ class Migration(migrations.Migration):
             model_name="backuprun",
             index=models.Index(fields=["status", "-queued_at"], name="backup_run_status"),
         ),
+        migrations.AddIndex(
+            model_name="backuprun",
+            index=models.Index(fields=["job", "-queued_at"], name="backup_run_job"),
+        ),
+        migrations.AddIndex(
+            model_name="backuprun",
+            index=models.Index(fields=["outcome", "-queued_at"], name="backup_run_outcome"),
+        ),
         migrations.AddConstraint(
             model_name="backuprun",
             constraint=models.UniqueConstraint(

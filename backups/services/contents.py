@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from backups.choices import BackupState
 from backups.models import Backup, Storage
 from backups.services.storages import storage_backend
-from backups.storage import OpenStorage
+from backups.storage import ArtifactName, OpenStorage
 
 IN_PLACE = (BackupState.AVAILABLE, BackupState.QUARANTINED, BackupState.MISSING)
 
@@ -41,16 +41,18 @@ class StorageContents:
 def storage_contents(storage: Storage) -> StorageContents:
     """Open the storage, sentinel checked, and compare it with the catalogue. Raises `StorageError`."""
     with storage_backend(storage).open() as handle:
-        rows = {
-            backup.artifact.relative: backup for backup in Backup.objects.filter(storage=storage, state__in=IN_PLACE)
-        }
+        rows = list(Backup.objects.filter(storage=storage, state__in=IN_PLACE))
         files = dict(handle.list_artifacts())
         missing, other_size = [], []
-        for relative, backup in rows.items():
-            if relative not in files:
-                missing += [relative] if _is_missing(backup, handle) else []
-            elif files[relative] != backup.size:
-                other_size.append(relative)
+        for backup in rows:
+            name = _name(backup)
+            if name is None:
+                # No file can be where such a row says, and the catalogue counts on one.
+                missing.append(f"{backup.uid}: its row names no artifact")
+            elif name.relative not in files:
+                missing += [name.relative] if _is_missing(backup, name, handle) else []
+            elif files[name.relative] != backup.size:
+                other_size.append(name.relative)
         unknown = list(handle.unknown_files(_known(storage)))
         # A backup that was published while the files were listed is known by now.
         known = _known(storage) if unknown else set()
@@ -68,15 +70,23 @@ def storage_contents(storage: Storage) -> StorageContents:
         )
 
 
-def _is_missing(backup: Backup, handle: OpenStorage) -> bool:
+def _name(backup: Backup) -> ArtifactName | None:
+    try:
+        return backup.artifact
+    except ValueError:
+        return None
+
+
+def _is_missing(backup: Backup, name: ArtifactName, handle: OpenStorage) -> bool:
     """Look again: a cleanup may have moved it, or a backup published it, after the row was read."""
     unchanged = Backup.objects.filter(pk=backup.pk, state__in=IN_PLACE).exists()
-    return unchanged and handle.stat(backup.artifact) is None
+    return unchanged and handle.stat(name) is None
 
 
 def _known(storage: Storage) -> set[str]:
     rows = Backup.objects.filter(storage=storage).exclude(state=BackupState.DELETED)
     names: set[str] = set()
     for backup in rows.only("folder", "suffix", "created_at", "uid").iterator():
-        names |= {backup.artifact.relative, backup.artifact.trash_relative}
+        if (name := _name(backup)) is not None:
+            names |= {name.relative, name.trash_relative}
     return names

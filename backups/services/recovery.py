@@ -86,7 +86,7 @@ def _one_at_a_time(what: str) -> Iterator[None]:
         yield
     except (OperationalError, InterfaceError):
         raise
-    except Exception as error:  # noqa: BLE001 - one bad row or file must not stop recovery, nor the scheduler
+    except Exception as error:  # one bad row or file must not stop recovery, nor the scheduler
         reason = f"{type(error).__name__}: {error}"
         if _said.get(what) != reason:
             unexpected = None if isinstance(error, StorageError) else error

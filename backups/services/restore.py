@@ -16,7 +16,7 @@ from backups.models import Backup, Storage
 from backups.services.catalogue import backup_mark_missing, backup_mark_verified, backup_quarantine
 from backups.services.storages import storage_backend
 from backups.services.trash import GONE_REASON
-from backups.storage import ArtifactMissingError, OpenStorage
+from backups.storage import ArtifactMissingError, ArtifactName, OpenStorage
 from backups.storage.errors import plain_errors
 
 if TYPE_CHECKING:
@@ -65,11 +65,11 @@ def backup_restore(
     (the row is then quarantined), `ArtifactMissingError` (the row then says missing), `StorageError`, and what
     `extract_archive` raises.
     """
+    name = _artifact(backup)
     _refuse_state(backup)
     refuse_destination(destination)
     if backup.is_suspect:
         log("warning", f"This copy is suspect: {backup.suspect_reason}. Compare it with another one.")
-    name = backup.artifact
     with storage_backend(backup.storage).open() as storage:
         try:
             file = storage.open_artifact(name)
@@ -124,6 +124,13 @@ def _refuse_folder(destination: Path) -> None:
     with os.scandir(destination) as entries:
         if next(entries, None) is not None:
             raise DestinationRefusedError(f"{destination} is not empty. Give a new or an empty folder.")
+
+
+def _artifact(backup: Backup) -> ArtifactName:
+    try:
+        return backup.artifact
+    except ValueError as error:
+        raise RestoreRefusedError(f"{backup}: its row in the catalogue names no artifact. {error}") from error
 
 
 def _refuse_state(backup: Backup) -> None:

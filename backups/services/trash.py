@@ -16,7 +16,8 @@ from backups.services.catalogue import backup_mark_missing
 from backups.storage import OpenStorage, StorageError
 
 GONE_REASON = (
-    "Its file is not in the storage. Keepwell did not delete it: look for it on the disk or in the storage's own snapshots."
+    "Its file is not in the storage. Keepwell did not delete it: look for it on the disk "
+    "or in the storage's own snapshots."
 )
 
 
@@ -38,17 +39,18 @@ def backup_trash(
 
     Raises `BackupChangedError` when it is no longer available, the pair would fall under `minimum_keep` good copies or
     lose its newest verified one, `ArtifactMissingError` (the row then says missing) when its file is not there, and
-    `StorageError` when the storage does not let it be moved.
+    `StorageError` when the storage does not let it be moved, ValueError when the row names no possible file.
     """
+    name = backup.artifact  # a row that names no file raises here, before anything is changed
     with transaction.atomic():
         _refuse_the_last(backup, floor=max(1, minimum_keep), now=now or timezone.now())
         changed = Backup.objects.filter(pk=backup.pk, state=BackupState.AVAILABLE).update(
             state=BackupState.DELETING, holder=holder, verdict=verdict, removed_by=removed_by, state_reason=""
         )
     if not changed:
-        raise BackupChangedError(f"{backup.artifact.relative} changed since the plan was made, and was left alone.")
+        raise BackupChangedError(f"{name.relative} changed since the plan was made, and was left alone.")
     try:
-        storage.move_to_trash(backup.artifact)
+        storage.move_to_trash(name)
     except StorageError:
         backup_resume_trashing(backup=backup, storage=storage)
         raise
@@ -81,11 +83,12 @@ def backup_purge(
 
     The row stays as a tombstone.
     """
+    name = backup.artifact
     changed = Backup.objects.filter(pk=backup.pk, state=BackupState.TRASHED, trashed_at__lte=trashed_before).update(
         state=BackupState.PURGING, holder=holder
     )
     if not changed:
-        raise BackupChangedError(f"{backup.artifact.relative} is no longer due to be purged, and was left alone.")
+        raise BackupChangedError(f"{name.relative} is no longer due to be purged, and was left alone.")
     backup_finish_purge(backup=backup, storage=storage, now=now)
 
 
@@ -112,8 +115,8 @@ def _refuse_the_last(backup: Backup, *, floor: int, now: datetime) -> None:
 
     Copies dated in the future count for nothing. Call it inside the transaction that deletes.
     """
-    # Two cleanups may be at the same pair: this lock lets one see what the other has taken. SQLite has one writer anyway.
-    list(BackupJob.objects.select_for_update(no_key=True).filter(pk=backup.job_id).values_list("pk"))
+    # Two cleanups may be at the same pair: the lock lets each see what the other took. SQLite has one writer anyway.
+    list(BackupJob.objects.select_for_update(no_key=True).filter(pk=backup.job_id or 0).values_list("pk"))
     others = (
         Backup.objects.of_pair(backup.job_id or 0, backup.target_id or 0)
         .good()

@@ -191,6 +191,14 @@ class Migration(migrations.Migration):
             model_name="maintenancerun",
             index=models.Index(fields=["status", "-queued_at"], name="maintenance_run_status"),
         ),
+        migrations.AddIndex(
+            model_name="maintenancerun",
+            index=models.Index(fields=["job", "-queued_at"], name="maintenance_run_job"),
+        ),
+        migrations.AddIndex(
+            model_name="maintenancerun",
+            index=models.Index(fields=["outcome", "-queued_at"], name="maintenance_run_outcome"),
+        ),
         migrations.AddConstraint(
             model_name="maintenancerun",
             constraint=models.UniqueConstraint(

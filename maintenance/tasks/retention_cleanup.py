@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,8 @@ from backups.services.storages import storage_backend
 from backups.services.trash import BackupChangedError, backup_purge, backup_trash
 from backups.storage import StorageError
 from scheduling.choices import RunOutcome
-from scheduling.context import RunContext, RunResult
+from scheduling.context import RunContext, RunResult, RunStoppedError
+from scheduling.run_log import printable
 
 if TYPE_CHECKING:
     from backups.storage import OpenStorage
@@ -58,7 +59,7 @@ class Tally:
             "unknown_files": self.unknown_files[:MAX_UNKNOWN_LISTED],
             "unknown_count": len(self.unknown_files),
             "pairs": self.pairs,
-            "problems": self.problems,
+            "problems": self.problems[:MAX_LISTED],
         }
 
 
@@ -92,14 +93,17 @@ def perform(run: MaintenanceRun, context: RunContext) -> RunResult:
     now = context.now()
     tally = Tally()
     pairs = _pairs(run)
-    with ExitStack() as stack:
-        storages = Storages(stack)
-        for pair in pairs:
-            context.checkpoint()
-            _clean_pair(pair, options, now, run, context, storages, tally)
-        if not run.params:
-            _purge(options, now, context, storages, tally)
-            _report_unknown(context, storages, tally)
+    try:
+        with ExitStack() as stack:
+            storages = Storages(stack)
+            for pair in pairs:
+                context.checkpoint()
+                _clean_pair(pair, options, now, run, context, storages, tally)
+            if not run.params:
+                _purge(options, now, context, storages, tally)
+                _report_unknown(context, storages, tally)
+    except RunStoppedError:
+        raise RunStoppedError(tally.figures) from None
     return _result(tally)
 
 
@@ -167,8 +171,9 @@ def _clean_pair(
         # nothing.
         for storage in {backup.storage_id: backup.storage for backup in pair_plan.backups.values()}.values():
             storages.open(storage)
-        _count(tally, pair_plan)
         _apply(pair_plan, options, run, context, storages, tally)
+    except RunStoppedError:
+        raise
     except StorageError as error:
         context.error(f"{pair.label}: {error} Nothing of it was changed.")
         _fail(tally, pair, str(error))
@@ -189,10 +194,12 @@ def _apply(
     context.info(f"{label}: {len(plan.keep)} kept, {len(plan.delete)} to delete ({plan.policy.describe()}).")
     for note in plan.notes:
         context.info(f"{label}: {note}")
+    counted = _count(tally, pair_plan)
+    counted["deleted"] = 0
     for verdict in plan.delete:
         context.checkpoint()
         backup = pair_plan.backups[verdict.uid]
-        path = backup.artifact.relative
+        path = _path(backup)
         try:
             backup_trash(
                 backup=backup,
@@ -203,12 +210,13 @@ def _apply(
                 holder=run.holder,
                 now=context.now(),
             )
-        except (StorageError, BackupChangedError) as error:
+        except (StorageError, BackupChangedError, ValueError) as error:
             context.error(f"{label}: {path} was not deleted: {error}")
             tally.failed.append(path)
             tally.problems.append(f"{label}: {error}")
             continue
         tally.deleted.append((path, backup.size))
+        counted["deleted"] += 1
         context.info(f"{label}: {path} moved to the trash: {verdict.text}")
 
 
@@ -217,7 +225,7 @@ def _purge(options: Options, now: datetime, context: RunContext, storages: Stora
     due = Backup.objects.trashed().filter(trashed_at__lte=before).select_related("storage").order_by("trashed_at", "pk")
     for backup in due:
         context.checkpoint()
-        path = backup.artifact.trash_relative
+        path = _path(backup)
         try:
             backup_purge(
                 backup=backup,
@@ -226,7 +234,7 @@ def _purge(options: Options, now: datetime, context: RunContext, storages: Stora
                 trashed_before=before,
                 now=context.now(),
             )
-        except (StorageError, BackupChangedError) as error:
+        except (StorageError, BackupChangedError, ValueError) as error:
             context.error(f"{path} was not purged: {error}")
             tally.failed.append(path)
             tally.problems.append(str(error))
@@ -243,7 +251,8 @@ def _report_unknown(context: RunContext, storages: Storages, tally: Tally) -> No
             handle = storages.open(storage)
             known = KnownFiles(storage)
             for path in handle.unknown_files(known):
-                tally.unknown_files.append(f"{storage.name}: {path}")
+                # Anybody's file, so its name may be anything; what cannot be text cannot be stored.
+                tally.unknown_files.append(printable(f"{storage.name}: {path}"))
         except StorageError as error:
             context.warning(f"{storage.name} was not looked through for unknown files: {error}")
     for path in tally.unknown_files[:MAX_UNKNOWN_LISTED]:
@@ -257,33 +266,45 @@ class KnownFiles:
         rows = Backup.objects.filter(storage=storage).exclude(state=BackupState.DELETED)
         self._names: set[str] = set()
         for backup in rows.only("folder", "suffix", "created_at", "uid").iterator():
-            # In the trash or out of it: which of the two is not this list's question.
-            self._names |= {backup.artifact.relative, backup.artifact.trash_relative}
+            # A row whose values name no file: whatever it stood for is then reported as unknown.
+            with suppress(ValueError):
+                # In the trash or out of it: which of the two is not this list's question.
+                self._names |= {backup.artifact.relative, backup.artifact.trash_relative}
 
     def __contains__(self, path: object) -> bool:
         return path in self._names
 
 
-def _count(tally: Tally, pair_plan: PairPlan) -> None:
+def _path(backup: Backup) -> str:
+    """The artifact's name for people, also of a row whose values name no file."""
+    try:
+        return backup.artifact.relative
+    except ValueError:
+        return f"{backup.folder}/{backup.uid}"
+
+
+def _count(tally: Tally, pair_plan: PairPlan) -> dict[str, Any]:
+    """Enter a pair as planned; returns its entry."""
     tally.targets_processed += 1
     tally.kept_count += len(pair_plan.plan.keep)
     tally.notes += [f"{pair_plan.pair.label}: {note}" for note in pair_plan.plan.notes]
-    tally.pairs.append(
-        {
-            "job": pair_plan.pair.job.name,
-            "job_id": pair_plan.pair.job.pk,
-            "target": pair_plan.pair.target_name,
-            "target_id": pair_plan.pair.target_id,
-            "kept": len(pair_plan.plan.keep),
-            "deleted": len(pair_plan.plan.delete),
-            "policy": pair_plan.plan.policy.to_mapping(),
-            "digest": pair_plan.plan.digest,
-        }
-    )
+    entry = {
+        "job": pair_plan.pair.job.name,
+        "job_id": pair_plan.pair.job.pk,
+        "target": pair_plan.pair.target_name,
+        "target_id": pair_plan.pair.target_id,
+        "kept": len(pair_plan.plan.keep),
+        "deleted": len(pair_plan.plan.delete),
+        "policy": pair_plan.plan.policy.to_mapping(),
+        "digest": pair_plan.plan.digest,
+    }
+    tally.pairs.append(entry)
+    return entry
 
 
 def _fail(tally: Tally, pair: Pair, reason: str) -> None:
-    tally.targets_processed += 1
+    if (pair.job.pk, pair.target_id) not in {(entry["job_id"], entry["target_id"]) for entry in tally.pairs}:
+        tally.targets_processed += 1
     tally.failed.append(pair.label)
     tally.problems.append(f"{pair.label}: {reason}")
 

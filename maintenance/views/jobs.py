@@ -21,7 +21,7 @@ from maintenance.models import MaintenanceJob, MaintenanceRun
 from maintenance.views.zones import zone_names
 from scheduling.choices import RunTrigger
 from scheduling.dispatch import scheduled_dispatch
-from scheduling.filters import STATUS_FILTERS, chips, link, status_chips, status_filter
+from scheduling.filters import chips, link, status_chips, status_filter, with_status
 from scheduling.items import ScheduledItem
 from scheduling.paging import run_page
 from scheduling.regions import render_region, wants_region
@@ -144,4 +144,4 @@ def _runs(job: MaintenanceJob | None, status: str) -> Any:
     runs: Any = MaintenanceRun.objects.defer("result_json", "params").annotate(**figures)
     if job is not None:
         runs = runs.filter(job=job)
-    return runs.filter(STATUS_FILTERS[status][1]) if status else runs
+    return with_status(runs, status)

@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,11 +56,12 @@ def run() -> Run:
 
 
 @pytest.fixture
-def program(database_url: str) -> Callable[..., subprocess.Popen[str]]:
+def program(database_url: str) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Start a command as a program of its own, on this test's database."""
+    started: list[subprocess.Popen[str]] = []
 
     def program(*args: str, **environment: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "manage.py", *args],
             cwd=settings.BASE_DIR,
             env={**os.environ, "DATABASE_URL": database_url, "KEEPWELL_LOG_LEVEL": "WARNING", **environment},
@@ -68,8 +69,14 @@ def program(database_url: str) -> Callable[..., subprocess.Popen[str]]:
             stderr=subprocess.PIPE,
             text=True,
         )
+        started.append(process)
+        return process
 
-    return program
+    yield program
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
 
 
 @pytest.fixture

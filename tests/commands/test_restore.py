@@ -290,6 +290,16 @@ def test_progress_covers_checking_and_unpacking(backup: Backup, tmp_path: Path) 
     assert seen == {"checking": backup.size, "unpacking": backup.size}
 
 
+def test_a_row_that_names_a_place_outside_the_storage_is_refused(run: Run, backup: Backup, tmp_path: Path) -> None:
+    Backup.objects.update(folder="../outside")
+    ended = run("restore", backup.uid, "--to", str(tmp_path / "out"))
+    assert ended.status == 3
+    assert "its row in the catalogue names no artifact" in ended.err
+    checked = run("check_storage", "nas", "--json")
+    assert checked.status == 1
+    assert checked.value["missing"] == [f"{backup.uid}: its row names no artifact"]
+
+
 def test_restoring_only_reads_the_storage(run: Run, backup: Backup, nas: Storage, tmp_path: Path) -> None:
     before = described(Path(nas.path))
     assert run("restore", backup.uid, "--to", str(tmp_path / "out")).status == 0

@@ -339,7 +339,7 @@ def test_the_catalogue_says_it_first_and_the_sidecar_goes_last(tmp_path: Path, m
     clean_up()
     assert seen == [
         ("move_to_trash", "deleting"),
-        ("move_sidecar_to_trash", "trashed"),
+        ("move_sidecar_to_trash", "deleting"),
         ("move_sidecar_to_trash", "purging"),
         ("purge", "purging"),
     ]
