@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import tzlocal
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
@@ -33,6 +34,18 @@ def options_update(
             setattr(options, field, value)
         options.save()
     return options
+
+
+def options_adopt_machine_zone() -> None:
+    """Let a new installation's schedules mean the machine's own time. A zone that was chosen, or one without a name, stays."""
+    if Options.load().timezone != "UTC":
+        return
+    try:
+        name = tzlocal.get_localzone_name() or ""
+    except LookupError:
+        return
+    if name and name != "Etc/UTC":
+        options_update(timezone=name)
 
 
 def options_clean(

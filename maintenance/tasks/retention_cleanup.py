@@ -37,6 +37,7 @@ class Tally:
     kept_count: int = 0
     deleted: list[tuple[str, int]] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
+    left_alone: int = 0
     purged_count: int = 0
     freed_bytes: int = 0
     unknown_files: list[str] = field(default_factory=list)
@@ -56,6 +57,7 @@ class Tally:
             "deleted_bytes": sum(size for _, size in self.deleted),
             "freed_bytes": self.freed_bytes,
             "purged_count": self.purged_count,
+            "left_alone_count": self.left_alone,
             "unknown_files": self.unknown_files[:MAX_UNKNOWN_LISTED],
             "unknown_count": len(self.unknown_files),
             "pairs": self.pairs,
@@ -210,7 +212,12 @@ def _apply(
                 holder=run.holder,
                 now=context.now(),
             )
-        except (StorageError, BackupChangedError, ValueError) as error:
+        except BackupChangedError as error:
+            # Another cleanup was quicker, or something became known since the plan was made: no failure of this one.
+            context.warning(f"{label}: {error}")
+            tally.left_alone += 1
+            continue
+        except (StorageError, ValueError) as error:
             context.error(f"{label}: {path} was not deleted: {error}")
             tally.failed.append(path)
             tally.problems.append(f"{label}: {error}")
@@ -234,7 +241,11 @@ def _purge(options: Options, now: datetime, context: RunContext, storages: Stora
                 trashed_before=before,
                 now=context.now(),
             )
-        except (StorageError, BackupChangedError, ValueError) as error:
+        except BackupChangedError as error:
+            context.warning(str(error))
+            tally.left_alone += 1
+            continue
+        except (StorageError, ValueError) as error:
             context.error(f"{path} was not purged: {error}")
             tally.failed.append(path)
             tally.problems.append(str(error))
@@ -321,5 +332,7 @@ def _result(tally: Tally, *, preview: bool = False) -> RunResult:
     message = f"{len(tally.deleted)} {verb}, {tally.kept_count} kept"
     if tally.purged_count:
         message += f", {tally.purged_count} purged from the trash"
+    if tally.left_alone:
+        message += f", {tally.left_alone} left alone because they changed meanwhile"
     outcome = RunOutcome.WARNING if tally.unknown_files else RunOutcome.OK
     return RunResult(message=f"{message}.", figures=figures, outcome=outcome)

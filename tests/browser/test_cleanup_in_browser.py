@@ -10,17 +10,18 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
 
-from backups.models import Backup, BackupJob, Options
-from maintenance.models import MaintenanceRun
+from backups.models import Backup, BackupJob, Options, Target
+from maintenance.models import MaintenanceJob, MaintenanceRun
 from scheduling.choices import RunStatus
 from tests.accounts.routes import routes
 from tests.accounts.test_permission_matrix import sample_url
 from tests.browser.conftest import Visitor
-from tests.factories import BackupRunFactory
+from tests.factories import BackupRunFactory, MaintenanceRunFactory
 from tests.support import add_backup, default_jobs, make_job
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
+LONG = "averylongnamewithoutaspace" * 3
 PHONE = {"width": 390, "height": 844}
 
 
@@ -87,7 +88,12 @@ def test_the_filters_and_the_menu_work_on_a_phone(job: BackupJob, visitor: Visit
 def test_no_page_is_wider_than_a_phone_or_breaks_the_content_policy(
     job: BackupJob, visitor: Visitor, client: Client
 ) -> None:
-    BackupRunFactory(failed=True, job=job, message=f"/srv/{'x' * 200} does not exist.")
+    BackupJob.objects.update(name=LONG)
+    Target.objects.update(name=LONG)
+    MaintenanceJob.objects.filter(visible_in_ui=True).update(name=LONG, timezone="America/Argentina/ComodRivadavia")
+    job.refresh_from_db()
+    for factory, of in ((BackupRunFactory, job), (MaintenanceRunFactory, MaintenanceJob.objects.first())):
+        factory(failed=True, job=of, message=f"/srv/{'x' * 200} does not exist.", requested_by=LONG)
     visitor.page.set_viewport_size(PHONE)
     client.force_login(User.objects.get(username="marguerite"))
     addresses = [sample_url(route) for route in routes() if not route.is_api and not route.is_public]

@@ -17,6 +17,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import connections
 
 from accounts.setup import ensure_setup_link
+from backups.services.options import options_adopt_machine_zone
 from backups.services.storages import storage_ensure_default
 from config.supervisor import Command as ChildCommand
 from config.supervisor import Supervisor
@@ -37,7 +38,8 @@ class Command(BaseCommand):
         with preparation_lock(settings.KEEPWELL_DATA / "prepare.lock"):
             call_command("migrate", interactive=False, verbosity=0)
             call_command("collectstatic", interactive=False, verbosity=0)
-            storage_ensure_default()
+            if storage_ensure_default() is not None:
+                options_adopt_machine_zone()
             link = ensure_setup_link()
         # An open SQLite handle must not be held by a process that does not use it.
         connections.close_all()
