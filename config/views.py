@@ -6,8 +6,8 @@ from django.views.decorators.http import require_safe
 
 from accounts.permissions import requires
 from config import dashboard as first_page
+from scheduling.exchange import render_region
 from scheduling.heartbeat import scheduler_heartbeat
-from scheduling.regions import render_region
 
 
 @requires("backups.view_backup")

@@ -10,10 +10,10 @@ from django.urls import reverse
 from django.views.decorators.http import require_safe
 
 from accounts.permissions import requires
+from scheduling.exchange import render_region, wants_region
 from scheduling.filters import Chip, chips, link, number, status_chips, status_filter, with_status
 from scheduling.models import Run
 from scheduling.paging import run_page
-from scheduling.regions import render_region, wants_region
 from scheduling.registry import RunKind, all_kinds, get_kind
 
 JOB_CHIPS = 12

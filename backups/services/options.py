@@ -37,7 +37,10 @@ def options_update(
 
 
 def options_adopt_machine_zone() -> None:
-    """Let a new installation's schedules mean the machine's own time. A zone that was chosen, or one without a name, stays."""
+    """Let a new installation's schedules mean the machine's own time.
+
+    A zone that was chosen stays, and so does UTC where the machine's zone has no name.
+    """
     if Options.load().timezone != "UTC":
         return
     try:

@@ -158,14 +158,16 @@ def _result(run: BackupRun) -> RunResult:
     backups = list(run.backups.all())
     failed = [attempt for attempt in attempts if attempt.status not in DONE]
     warned = [attempt for attempt in attempts if attempt.status == AttemptStatus.WARNING]
+    files = sum(backup.entries for backup in backups)
+    stored_bytes = sum(backup.size for backup in backups)
     figures = {
         "targets_processed": len(attempts),
         "succeeded_count": len(attempts) - len(failed),
         "failed_count": len(failed),
         "warning_count": sum(int(attempt.summary.get("warnings", 0)) for attempt in attempts),
-        "files": sum(backup.entries for backup in backups),
+        "files": files,
         "source_bytes": sum(backup.source_bytes for backup in backups),
-        "stored_bytes": sum(backup.size for backup in backups),
+        "stored_bytes": stored_bytes,
         "backups": [backup.uid for backup in backups],
     }
     if failed:
@@ -178,7 +180,7 @@ def _result(run: BackupRun) -> RunResult:
     if len(attempts) == 1:
         message = attempts[0].message
     else:
-        message = f"{len(attempts)} targets backed up: {figures['files']:,} files, {binary_size(figures['stored_bytes'])} stored."
+        message = f"{len(attempts)} targets backed up: {files:,} files, {binary_size(stored_bytes)} stored."
     return RunResult(message=message, figures=figures, outcome=RunOutcome.WARNING if warned else RunOutcome.OK)
 
 

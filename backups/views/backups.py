@@ -19,7 +19,7 @@ from backups.services.catalogue import backup_accept
 from backups.services.retention import Pair, plan_pair
 from backups.services.storages import printable_path
 from backups.views.catalogue_filters import CatalogueFilters
-from backups.views.exchange import render_region
+from scheduling.exchange import render_region
 from scheduling.registry import all_kinds
 
 PAGE_SIZE = 50

@@ -16,10 +16,10 @@ from backups.forms.job import OPTIONS, JobForm, zone_names
 from backups.models import BackupJob, BackupRun, Options, Storage, Target
 from backups.services.jobs import job_create, job_delete, job_set_enabled, job_update
 from backups.services.options import effective_policy
-from backups.views.exchange import posted, render_region
 from backups.views.schedules import schedule_preview
 from scheduling.choices import RunTrigger
 from scheduling.dispatch import scheduled_dispatch
+from scheduling.exchange import posted, render_region
 
 PAGE_SIZE = 100
 RECENT = 8

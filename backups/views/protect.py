@@ -14,10 +14,10 @@ from backups.forms.protect import ProtectForm
 from backups.models import BackupJob, Options, Storage
 from backups.services.jobs import job_create
 from backups.services.targets import target_create
-from backups.views.exchange import posted
 from backups.views.schedules import schedule_preview
 from scheduling.choices import RunTrigger
 from scheduling.dispatch import scheduled_dispatch
+from scheduling.exchange import posted
 
 
 @requires("backups.add_target", "backups.add_backupjob")

@@ -14,7 +14,7 @@ from backups.forms.storage import StorageForm
 from backups.models import Backup, Storage
 from backups.services.probing import storages_probe
 from backups.services.storages import storage_create, storage_delete, storage_initialise, storage_update
-from backups.views.exchange import posted, wants_region
+from scheduling.exchange import posted, wants_region
 
 PAGE_SIZE = 50
 RECENT = 8

@@ -16,7 +16,7 @@ from backups.forms.target import TargetForm
 from backups.models import Backup, Target
 from backups.services.storages import printable_path
 from backups.services.targets import target_create, target_delete, target_problems, target_update
-from backups.views.exchange import posted, wants_region
+from scheduling.exchange import posted, wants_region
 
 PAGE_SIZE = 100
 RECENT = 8

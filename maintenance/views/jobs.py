@@ -21,10 +21,10 @@ from maintenance.models import MaintenanceJob, MaintenanceRun
 from maintenance.views.zones import zone_names
 from scheduling.choices import RunTrigger
 from scheduling.dispatch import scheduled_dispatch
+from scheduling.exchange import render_region, wants_region
 from scheduling.filters import chips, link, status_chips, status_filter, with_status
 from scheduling.items import ScheduledItem
 from scheduling.paging import run_page
-from scheduling.regions import render_region, wants_region
 from scheduling.upcoming import next_fire, schedule_words
 
 FIGURES = ("targets_processed", "deleted_count", "kept_count", "failed_count", "freed_bytes")

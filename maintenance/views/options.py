@@ -20,7 +20,7 @@ from maintenance.models import MaintenanceJob
 from maintenance.views.zones import zone_names
 from scheduling.choices import RunTrigger
 from scheduling.dispatch import scheduled_dispatch
-from scheduling.regions import render_region
+from scheduling.exchange import render_region
 
 
 @requires("backups.view_options")
