@@ -49,6 +49,7 @@ _ADMINISTRATOR_PERMISSIONS = _OPERATOR_PERMISSIONS | {
     "backups.change_options",
     "backups.restore_backup",
     "backups.accept_backup",
+    "backups.untrash_backup",
     "maintenance.add_maintenancejob",
     "maintenance.delete_maintenancejob",
     "auth.view_user",

@@ -33,4 +33,5 @@ urlpatterns = [
     # A slug, not any text: some databases refuse to look for what cannot be in them, such as NUL.
     path("backups/<slug:uid>/", backups.detail, name="backup_detail"),
     path("backups/<slug:uid>/accept/", backups.accept, name="backup_accept"),
+    path("backups/<slug:uid>/untrash/", backups.untrash, name="backup_untrash"),
 ]

@@ -23,7 +23,8 @@ from scheduling.registry import all_kinds
 logger = logging.getLogger(__name__)
 
 WATCH_SECONDS = 0.1
-POLL_SECONDS = 0.5
+POLL_RUNS_SECONDS = 0.5
+POLL_JOBS_SECONDS = 2.0
 RECOVER_SECONDS = 5.0
 HEARTBEAT_SECONDS = 5.0
 RECONCILE_SECONDS = 30.0
@@ -154,7 +155,9 @@ class SchedulerProcess:
         self._lost = _Every(RECOVER_SECONDS)
         self._heartbeat = _Every(HEARTBEAT_SECONDS)
         self._reconcile = _Every(RECONCILE_SECONDS)
-        self._poll = _Every(POLL_SECONDS)
+        self._reconnect = _Every(RECONCILE_SECONDS)
+        self._poll_jobs = _Every(POLL_JOBS_SECONDS)
+        self._poll_runs = _Every(POLL_RUNS_SECONDS)
         self._flush = _Every(1.0)
 
     def run(self) -> None:
@@ -179,7 +182,9 @@ class SchedulerProcess:
     def _turn(self) -> None:
         """One turn of the loop. Whatever goes wrong in it must not end the process: the next turn tries again."""
         try:
-            close_old_connections()
+            # SQLite's connection is kept for a while: whether others have written can only be asked of the same one.
+            if connection.vendor != "sqlite" or self._reconnect():
+                close_old_connections()
             if self._clock is None:
                 self._start()
             else:
@@ -206,8 +211,10 @@ class SchedulerProcess:
             clock.reconcile()
         if self._flush() and self.worker.busy:
             flush_live_logs()
-        if self._changed() or self.worker.has_room or self._poll():
+        changed = self._changed()
+        if changed or self._poll_jobs():
             clock.reconcile_if_changed()
+        if changed or self.worker.has_room or self._poll_runs():
             self.worker.start_queued()
 
     def _changed(self) -> bool:

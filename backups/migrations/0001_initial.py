@@ -454,6 +454,7 @@ class Migration(migrations.Migration):
                 "permissions": [
                     ("accept_backup", "Can accept a suspect backup as good"),
                     ("restore_backup", "Can restore a backup"),
+                    ("untrash_backup", "Can bring a backup back from the trash"),
                 ],
             },
         ),

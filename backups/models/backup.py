@@ -62,6 +62,7 @@ class Backup(models.Model):
         permissions = [
             ("accept_backup", "Can accept a suspect backup as good"),
             ("restore_backup", "Can restore a backup"),
+            ("untrash_backup", "Can bring a backup back from the trash"),
         ]
         constraints = [
             models.CheckConstraint(condition=Q(state__in=BackupState.values), name="backup_state_known"),

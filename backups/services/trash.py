@@ -14,6 +14,7 @@ from backups.choices import BackupState
 from backups.models import Backup, BackupJob
 from backups.services.catalogue import backup_mark_missing
 from backups.storage import OpenStorage, StorageError
+from scheduling import holders
 
 GONE_REASON = (
     "Its file is not in the storage. Keepwell did not delete it: look for it on the disk "
@@ -68,12 +69,31 @@ def backup_resume_trashing(*, backup: Backup, storage: OpenStorage) -> None:
         _trashed(backup, storage)
     elif in_place:
         Backup.objects.filter(pk=backup.pk, state=BackupState.DELETING).update(
-            state=BackupState.AVAILABLE, holder="", verdict=None, removed_by=""
+            state=BackupState.AVAILABLE, holder="", verdict=None, removed_by="", trashed_at=None
         )
     else:
         # A disk that has just gone takes its files along: they are not missing.
         storage.verify()
         backup_mark_missing(backup=backup, reason=GONE_REASON)
+
+
+def backup_untrash(*, backup: Backup, storage: OpenStorage) -> Backup:
+    """Bring a trashed backup back to its place; the next cleanup decides about it anew.
+
+    Raises `BackupChangedError` when it is not in the trash any more, and `StorageError` when it cannot be moved.
+    """
+    with holders.hold() as holder:
+        changed = Backup.objects.filter(pk=backup.pk, state=BackupState.TRASHED).update(
+            state=BackupState.DELETING, holder=holder
+        )
+        if not changed:
+            raise BackupChangedError(f"{backup.artifact.relative} is not in the trash any more, so it was left alone.")
+        try:
+            storage.restore_from_trash(backup.artifact)
+        finally:
+            # Back in its place, still in the trash, or gone: the row says whichever it is.
+            backup_resume_trashing(backup=backup, storage=storage)
+    return Backup.objects.get(pk=backup.pk)
 
 
 def backup_purge(

@@ -17,7 +17,9 @@ from backups.models import Backup, Options
 from backups.retention import Verdict
 from backups.services.catalogue import backup_accept
 from backups.services.retention import Pair, plan_pair
-from backups.services.storages import printable_path
+from backups.services.storages import printable_path, storage_backend
+from backups.services.trash import BackupChangedError, backup_untrash
+from backups.storage import StorageError
 from backups.views.catalogue_filters import CatalogueFilters
 from scheduling.exchange import render_region
 from scheduling.registry import all_kinds
@@ -63,6 +65,21 @@ def accept(request: HttpRequest, uid: str) -> HttpResponse:
         messages.error(request, " ".join(error.messages))
     else:
         messages.success(request, f"{backup.target_name}, {backup.uid}: counted as a good copy from now on.")
+    return redirect(backup)
+
+
+@requires("backups.untrash_backup")
+@require_POST
+def untrash(request: HttpRequest, uid: str) -> HttpResponse:
+    """Undo of a deletion, as long as the bytes are in the trash."""
+    backup = get_object_or_404(Backup.objects.select_related("storage"), uid=uid)
+    try:
+        with storage_backend(backup.storage).open() as storage:
+            backup = backup_untrash(backup=backup, storage=storage)
+    except (StorageError, BackupChangedError) as error:
+        messages.error(request, f"{backup.target_name}, {backup.uid}, was not brought back: {error}")
+    else:
+        messages.success(request, f"{backup.target_name}, {backup.uid}, is back in its place.")
     return redirect(backup)
 
 
