@@ -57,7 +57,7 @@ def _unsaved_run(job: MaintenanceJob, params: dict[str, Any]) -> MaintenanceRun:
 
 def _items() -> Iterator[ScheduledItem]:
     zone = Options.load().timezone
-    for job in MaintenanceJob.objects.all():
+    for job in MaintenanceJob.objects.only("key", "schedule_cron", "timezone", "enabled").order_by().iterator():
         job.timezone = job.timezone or zone
         yield ScheduledItem.from_maintenance_job(job)
 

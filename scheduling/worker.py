@@ -100,6 +100,8 @@ class Worker:
         rows: list[tuple[Any, str, int]] = []
         for kind in all_kinds():
             model: Any = kind.run_model
+            if not model.objects.queued().exists():  # twice a second the answer is no, and this is the cheap question
+                continue
             active_jobs = model.objects.active().filter(job__isnull=False).values("job")
             waiting = kind.ready(model.objects.queued()).exclude(job__in=active_jobs).order_by("queued_at", "pk")
             rows += [

@@ -213,7 +213,7 @@ def _release(run: BackupRun) -> None:
 
 def _items() -> Iterator[ScheduledItem]:
     zone = Options.load().timezone
-    for job in BackupJob.objects.all():
+    for job in BackupJob.objects.only("name", "schedule", "timezone", "enabled").order_by().iterator():
         job.timezone = job.timezone or zone
         yield ScheduledItem.from_backup_job(job)
 

@@ -24,7 +24,7 @@ from maintenance.services import CLEANUP_MANUAL, CLEANUP_NIGHTLY, key_clean
 DEFAULT_JOBS: dict[str, dict[str, Any]] = {
     CLEANUP_NIGHTLY: {
         "job_type": JobType.RETENTION_CLEANUP,
-        "name": "Retention cleanup",
+        "name": "Nightly retention cleanup",
         "schedule": "0 3 * * *",
         "visible_in_ui": True,
     },

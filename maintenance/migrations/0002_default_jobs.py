@@ -11,7 +11,7 @@ from django.db.migrations.state import StateApps
 
 DEFAULT_JOBS = {
     "retention_cleanup_nightly": {
-        "name": "Retention cleanup",
+        "name": "Nightly retention cleanup",
         "job_type": "retention_cleanup",
         "schedule_cron": "0 3 * * *",
         "timezone": "",
