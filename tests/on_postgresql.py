@@ -1,4 +1,4 @@
-"""Runs the tests that touch the database once more, on PostgreSQL: `python -m tests.on_postgresql [pytest's arguments]`."""
+"""Runs the tests that touch the database once more, on PostgreSQL: `python -m tests.on_postgresql [arguments]`."""
 
 from __future__ import annotations
 

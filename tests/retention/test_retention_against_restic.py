@@ -115,7 +115,7 @@ def random_policy(chance: random.Random) -> dict[str, Any]:
     ],
 )
 def test_plan_keeps_what_restic_keeps_for_the_same_reasons(seed: int, timezone: str, tmp_path: Path) -> None:
-    chance = random.Random(seed)  # noqa: S311 - a schedule, not a secret
+    chance = random.Random(seed)
     repository = Repository(folder=tmp_path, timezone=timezone)
     copies = repository.fill(random_walls(chance, timezone))
 
@@ -126,10 +126,10 @@ def test_plan_keeps_what_restic_keeps_for_the_same_reasons(seed: int, timezone: 
 @pytest.mark.parametrize(
     ("timezone", "newest", "change"),
     [
-        ("Europe/Berlin", datetime(2025, 3, 31, 2, 30), datetime(2025, 3, 30, 1, 0)),  # noqa: DTZ001 - wall times
-        ("Europe/Berlin", datetime(2025, 10, 27, 2, 30), datetime(2025, 10, 26, 1, 0)),  # noqa: DTZ001
-        ("America/New_York", datetime(2025, 3, 10, 2, 30), datetime(2025, 3, 9, 7, 0)),  # noqa: DTZ001
-        ("America/New_York", datetime(2025, 11, 3, 1, 30), datetime(2025, 11, 2, 6, 0)),  # noqa: DTZ001
+        ("Europe/Berlin", datetime(2025, 3, 31, 2, 30), datetime(2025, 3, 30, 1, 0)),
+        ("Europe/Berlin", datetime(2025, 10, 27, 2, 30), datetime(2025, 10, 26, 1, 0)),
+        ("America/New_York", datetime(2025, 3, 10, 2, 30), datetime(2025, 3, 9, 7, 0)),
+        ("America/New_York", datetime(2025, 11, 3, 1, 30), datetime(2025, 11, 2, 6, 0)),
     ],
     ids=["gap east", "fold east", "gap west", "fold west"],
 )

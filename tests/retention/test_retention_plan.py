@@ -307,8 +307,8 @@ def test_the_digest_is_of_inputs_and_verdicts(copies: list[Candidate], data: st.
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"created": datetime(2026, 1, 1)}, "time without a zone"),  # noqa: DTZ001 - naive on purpose
-        ({"verified_at": datetime(2026, 1, 1)}, "time without a zone"),  # noqa: DTZ001 - naive on purpose
+        ({"created": datetime(2026, 1, 1)}, "time without a zone"),
+        ({"verified_at": datetime(2026, 1, 1)}, "time without a zone"),
         ({"created": datetime(1, 1, 1, tzinfo=UTC)}, "year 1"),
     ],
 )
@@ -320,7 +320,7 @@ def test_a_copy_with_an_unusable_time_is_refused(change: dict[str, Any], message
 def test_unusable_arguments_are_refused() -> None:
     copies = [copy_at(START, "a"), copy_at(START + DAY, "b")]
     with pytest.raises(ValueError, match="now has no time zone"):
-        plan(copies, Policy(), datetime(2026, 1, 1))  # noqa: DTZ001 - naive on purpose
+        plan(copies, Policy(), datetime(2026, 1, 1))
     with pytest.raises(ValueError, match="minimum_keep is -1"):
         plan(copies, Policy(), LONG_AFTER, minimum_keep=-1)
     with pytest.raises(ValueError, match="backup a occurs twice"):
