@@ -42,6 +42,8 @@ SERVICE_MARKS = ("services", "browser")
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
+    # What was logged may hold lone surrogates (names that are not UTF-8), which a parallel worker cannot send on.
+    report.sections = [(name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections]
     if IN_CI and report.skipped and any(item.get_closest_marker(mark) for mark in SERVICE_MARKS):
         report.outcome = "failed"
         report.longrepr = f"Skipped, which is a failure when CI is true: {skip_reason(report)}"
