@@ -8,7 +8,7 @@ from django.views.generic import RedirectView
 from accounts.permissions import public
 from config.api import api, unknown_address
 from config.health import health
-from config.views import dashboard
+from config.views import dashboard, favicon
 
 # What ninja adds to the operations; people read these in the browser, so they keep the sign-in page.
 API_PAGES = ("openapi-json", "openapi-view", "api-root")
@@ -26,6 +26,7 @@ _api_patterns, _api_app, _api_namespace = api.urls
 
 urlpatterns = [
     path("health/", health, name="health"),
+    path("favicon.ico", favicon, name="favicon"),
     path("", dashboard, name="dashboard"),
     # One sign-in form: the admin site's own would not count failed attempts.
     path("admin/login/", public(RedirectView.as_view(pattern_name="accounts:login", query_string=True))),

@@ -9,7 +9,15 @@ from accounts.throttle import LIMIT
 from tests.accounts.routes import Route, routes
 
 # Nothing else may be reached without signing in.
-PUBLIC = {"health", "accounts:login", "accounts:logout", "accounts:setup", "/admin/login/", "unknown_api_address"}
+PUBLIC = {
+    "favicon",
+    "health",
+    "accounts:login",
+    "accounts:logout",
+    "accounts:setup",
+    "/admin/login/",
+    "unknown_api_address",
+}
 
 VALUES = {"token": "kw_x", "kind": "backup", "key": "x", "uid": "0" * 16}
 
