@@ -37,7 +37,7 @@ def answer(client: Client) -> str:
 
 def beat() -> None:
     now = timezone.now()
-    SchedulerState.objects.create(host="h", hostname="here", pid=1, started_at=now, seen_at=now)
+    SchedulerState.objects.create(pk=1, host="h", hostname="here", pid=1, started_at=now, seen_at=now)
 
 
 @pytest.fixture

@@ -152,7 +152,9 @@ def test_a_waiting_run_without_a_scheduler_keeps_a_notice_on_the_page(admin_clie
     MaintenanceRunFactory()
     assert "Waiting: the scheduler is not running." in page(admin_client)
     now = timezone.now()
-    SchedulerState.objects.create(host="h", hostname="here", pid=1, started_at=now, seen_at=now - timedelta(seconds=40))
+    SchedulerState.objects.create(
+        pk=1, host="h", hostname="here", pid=1, started_at=now, seen_at=now - timedelta(seconds=40)
+    )
     assert "Waiting: the scheduler is not running." in page(admin_client)
     SchedulerState.objects.update(seen_at=now)
     assert "Waiting: the scheduler is not running." not in page(admin_client)

@@ -38,7 +38,7 @@ def page(client: Client, query: str = "", **headers: Any) -> str:
 
 def alive() -> None:
     now = timezone.now()
-    SchedulerState.objects.create(host="h", hostname="here", pid=1, started_at=now, seen_at=now)
+    SchedulerState.objects.create(pk=1, host="h", hostname="here", pid=1, started_at=now, seen_at=now)
 
 
 # --- The list -----------------------------------------------------------------------------------------------------

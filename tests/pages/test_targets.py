@@ -90,6 +90,7 @@ def test_a_target_is_changed_and_keeps_its_kind(client: Client) -> None:
     assert (target.name, target.config, target.source) == ("new", {"paths": ["/new"], "exclude": []}, "files")
 
 
+@pytest.mark.skipif(connection.vendor == "postgresql", reason="PostgreSQL takes no such row in the first place")
 def test_a_path_that_is_no_text_is_shown_escaped(client: Client) -> None:
     target = factories.TargetFactory(config={"paths": ["/srv/caf\udce9"], "exclude": ["\udce9"]})
     for url in (LIST, f"/targets/{target.pk}/", f"/targets/{target.pk}/edit/"):
