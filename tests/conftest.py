@@ -12,6 +12,7 @@ from typing import Any
 import django
 import pytest
 from django.conf import settings
+from playwright.sync_api import Browser, sync_playwright
 
 # Set before the settings are read, so that no test run touches
 # the data of a Keepwell that runs from this checkout. Workers of pytest-xdist inherit it.
@@ -36,6 +37,16 @@ settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 POSTGRES = os.environ.get("KEEPWELL_TEST_POSTGRES", "postgres://postgres@127.0.0.1:5432/postgres")
 IN_CI = os.environ.get("CI", "").lower() == "true"
 # Tests with these marks may be skipped on a developer's machine, never in continuous integration.
+BROWSER_FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 SERVICE_MARKS = ("services", "browser")
 
 
@@ -134,3 +145,12 @@ def chromium_path() -> str:
         if path := shutil.which(name):
             return path
     pytest.skip("no Chromium here (apt install chromium)")
+
+
+@pytest.fixture(scope="session")
+def browser(chromium_path: str) -> Iterator[Browser]:
+    """One headless browser for the session: Playwright bears no second one beside it."""
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=chromium_path, args=BROWSER_FLAGS)
+        yield running
+        running.close()

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from django.test import Client
+from playwright.sync_api import Browser
 
 from config.api import api
 
@@ -46,23 +47,19 @@ def test_every_operation_says_what_it_does_and_how_it_refuses() -> None:
 @pytest.mark.browser
 @pytest.mark.django_db(transaction=True)
 def test_the_page_works_in_a_browser_under_the_content_policy(
-    live_server: Any, chromium_path: str, admin_client: Client
+    live_server: Any, browser: Browser, admin_client: Client
 ) -> None:
-    from playwright.sync_api import sync_playwright
-
     complaints: list[str] = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium_path, args=["--no-sandbox", "--disable-gpu"])
-        context = browser.new_context()
-        name, cookie = "keepwell_session", admin_client.cookies["keepwell_session"].value
-        context.add_cookies([{"name": name, "value": cookie, "url": live_server.url}])
-        page = context.new_page()
-        page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.goto(f"{live_server.url}/api/v1/docs")
-        page.locator(".opblock-summary-control").first.click()
-        page.get_by_role("button", name="Try it out").click()
-        page.get_by_role("button", name="Execute").click()
-        page.locator(".live-responses-table .response-col_status", has_text="200").first.wait_for()
-        browser.close()
+    context = browser.new_context()
+    name, cookie = "keepwell_session", admin_client.cookies["keepwell_session"].value
+    context.add_cookies([{"name": name, "value": cookie, "url": live_server.url}])
+    page = context.new_page()
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.goto(f"{live_server.url}/api/v1/docs")
+    page.locator(".opblock-summary-control").first.click()
+    page.get_by_role("button", name="Try it out").click()
+    page.get_by_role("button", name="Execute").click()
+    page.locator(".live-responses-table .response-col_status", has_text="200").first.wait_for()
+    context.close()
     assert complaints == []
