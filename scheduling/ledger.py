@@ -148,11 +148,11 @@ def runs_recover() -> int:
 
 
 def runs_mark_lost() -> int:
-    """Mark runs of this data folder whose process is dead as lost; returns how many. Touches the database only."""
+    """Mark runs whose process is dead as lost; returns how many. Touches the database only."""
     lost = 0
     for kind in all_kinds():
         model: Any = kind.run_model
-        for run in model.objects.active().filter(host=holders.host_id()):
+        for run in model.objects.active():
             if holders.is_held(run.holder):
                 continue
             with transaction.atomic():

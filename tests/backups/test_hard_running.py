@@ -187,12 +187,16 @@ def test_a_move_that_was_cut_short_between_its_link_and_its_unlink_is_completed(
     assert_catalogue_matches_storage(job.storage)
 
 
-def test_a_backup_that_another_data_folders_process_is_moving_is_left_to_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("others", "state"), [(True, BackupState.DELETING), (False, BackupState.AVAILABLE)])
+def test_a_backup_that_another_hosts_process_may_be_moving_is_left_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, others: bool, state: BackupState
+) -> None:
+    monkeypatch.setattr(holders, "other_hosts_possible", lambda: others)
     job = make_job(tmp_path)
     add_backup(job, now())
     Backup.objects.update(state=BackupState.DELETING, holder=f"{'f' * 16}.{DEAD}")
     backups_recover()
-    assert Backup.objects.get().state == BackupState.DELETING
+    assert Backup.objects.get().state == state
 
 
 @pytest.mark.parametrize("change", [{"source": "files", "config": {}}, {"config": {"paths": 7}}], ids=["empty", "odd"])
