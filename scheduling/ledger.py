@@ -33,7 +33,8 @@ logger = logging.getLogger(__name__)
 FINISH_RETRIES_SECONDS = (0.5, 2, 8)
 RECORD_ATTEMPTS = 5
 LOST_MESSAGE = (
-    "The process that ran this ended without finishing it (killed, crashed, or the machine restarted). Run it again."
+    "The process that ran this ended before it could record how it went (killed, crashed, or the machine restarted). "
+    "Run it again."
 )
 
 

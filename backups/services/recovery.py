@@ -60,10 +60,10 @@ def _settle(attempt: BackupRunTarget, storage: OpenStorage) -> None:
             size=sidecar.size,
             sha256=sidecar.sha256,
             summary=dict(sidecar.summary),
-            message=f"{attempt.target_name}: the copy was complete when the process died, and was entered afterwards.",
+            message=f"{attempt.target_name}: the copy was complete when its run broke off, and was entered afterwards.",
             status=AttemptStatus.WARNING,
         )
-        logger.warning("entered %s, published by a process that died before it could", name.relative)
+        logger.warning("entered %s, which was published by a run that broke off", name.relative)
         return
     BackupRunTarget.objects.filter(pk=attempt.pk).update(unsettled=False)
 

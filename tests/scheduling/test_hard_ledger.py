@@ -223,8 +223,8 @@ def test_locks_of_dead_processes_are_swept_away_and_living_ones_stay(data_folder
 def test_the_lock_of_another_data_folder_counts_as_held_where_there_may_be_one(
     monkeypatch: pytest.MonkeyPatch, others: bool
 ) -> None:
-    monkeypatch.setattr(holders, "other_hosts_possible", lambda: others)
     """It cannot be seen from here; what its process is moving must not be mended under its hands."""
+    monkeypatch.setattr(holders, "other_hosts_possible", lambda: others)
     assert holders.is_held(f"{'f' * 16}.{'0' * 24}") is others
     assert not holders.is_held(f"{holders.host_id()}.{'0' * 24}")
     assert not holders.is_held("")
