@@ -109,7 +109,7 @@ def now() -> datetime:
 def default_jobs() -> dict[str, MaintenanceJob]:
     """The two cleanup jobs of a new installation by key; a test that empties the database takes them from the next."""
     shared = {"job_type": JobType.RETENTION_CLEANUP}
-    nightly = {**shared, "name": "Nightly retention cleanup", "schedule_cron": "0 3 * * *"}
-    manual = {**shared, "name": "Retention cleanup by hand", "visible_in_ui": False}
+    nightly = {**shared, "name": "Nightly cleanup", "schedule_cron": "0 3 * * *"}
+    manual = {**shared, "name": "Cleanup by hand", "visible_in_ui": False}
     made = {CLEANUP_NIGHTLY: nightly, CLEANUP_MANUAL: manual}
     return {key: MaintenanceJob.objects.get_or_create(key=key, defaults=values)[0] for key, values in made.items()}

@@ -24,13 +24,13 @@ from maintenance.services import CLEANUP_MANUAL, CLEANUP_NIGHTLY, key_clean
 DEFAULT_JOBS: dict[str, dict[str, Any]] = {
     CLEANUP_NIGHTLY: {
         "job_type": JobType.RETENTION_CLEANUP,
-        "name": "Nightly retention cleanup",
+        "name": "Nightly cleanup",
         "schedule": "0 3 * * *",
         "visible_in_ui": True,
     },
     CLEANUP_MANUAL: {
         "job_type": JobType.RETENTION_CLEANUP,
-        "name": "Retention cleanup by hand",
+        "name": "Cleanup by hand",
         "schedule": "",
         "visible_in_ui": False,
     },

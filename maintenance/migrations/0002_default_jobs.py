@@ -11,7 +11,7 @@ from django.db.migrations.state import StateApps
 
 DEFAULT_JOBS = {
     "retention_cleanup_nightly": {
-        "name": "Nightly retention cleanup",
+        "name": "Nightly cleanup",
         "job_type": "retention_cleanup",
         "schedule_cron": "0 3 * * *",
         "timezone": "",
@@ -20,7 +20,7 @@ DEFAULT_JOBS = {
         "options": {},
     },
     "retention_cleanup_manual": {
-        "name": "Retention cleanup by hand",
+        "name": "Cleanup by hand",
         "job_type": "retention_cleanup",
         "schedule_cron": "",
         "timezone": "",

@@ -116,7 +116,7 @@ def _drop_rules(_job: BackupJob) -> None:
     [
         (_fail_last, "nightly failed"),
         (_lose_last, "nightly was lost"),
-        (_fail_maintenance, "Nightly retention cleanup failed"),
+        (_fail_maintenance, "Nightly cleanup failed"),
         (_stop_scheduler, "The scheduler is not running"),
         (_add_bare_target, "wiki is in no backup job"),
         (_unmount, "The storage nightly-storage cannot be used"),
