@@ -10,6 +10,7 @@ from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
+from backups.forms.job import TargetsField
 from backups.models import (
     Backup,
     BackupJob,
@@ -79,7 +80,7 @@ class TargetAdmin(ServiceAdmin):
 
 
 class BackupJobForm(ServiceForm):
-    targets = forms.ModelMultipleChoiceField(
+    targets = TargetsField(
         queryset=Target.objects.all(), error_messages={"required": "Choose at least one target to back up."}
     )
     retention = PlainJSONField(

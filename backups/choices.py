@@ -25,7 +25,6 @@ class BackupState(TextChoices):
 
 ON_STORAGE = (BackupState.AVAILABLE, BackupState.MISSING, BackupState.QUARANTINED)
 IN_TRANSIT = (BackupState.DELETING, BackupState.PURGING)
-GONE = (BackupState.TRASHED, BackupState.PURGING, BackupState.DELETED)
 
 
 class AttemptStatus(TextChoices):

@@ -8,16 +8,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from django.db.models import Count, Exists, Max, Min, OuterRef, Q, QuerySet, Subquery, Sum
+from django.db.models import Count, Exists, Max, Min, OuterRef, QuerySet, Subquery, Sum
 
-from backups.choices import ON_STORAGE, AttemptStatus, BackupState
+from backups.choices import ON_STORAGE, AttemptStatus
 from backups.models import Backup, BackupJob, BackupJobTarget, BackupRun, BackupRunTarget, Options, Target
-from backups.services.storages import printable_path
+from backups.querysets import GOOD
 from scheduling.cron import ScheduleError, parse_cron
 from scheduling.items import ScheduledItem
+from scheduling.printable import printable
 from scheduling.upcoming import next_fire
 
-GOOD = Q(state=BackupState.AVAILABLE) & (Q(suspect_reason="") | Q(accepted_at__isnull=False))
 ENDED_BADLY = (AttemptStatus.FAILED, AttemptStatus.LOST)
 SHOWN_TARGETS = 4
 NOT_YET = (AttemptStatus.PENDING, AttemptStatus.RUNNING)
@@ -47,7 +47,7 @@ class TargetCover:
     @property
     def shown_paths(self) -> str:
         """Its first path, and how many more there are."""
-        first, *more = [printable_path(path) for path in self.target.paths] or ["no path"]
+        first, *more = [printable(path) for path in self.target.paths] or ["no path"]
         return f"{first} and {len(more)} more" if more else first
 
 

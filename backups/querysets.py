@@ -12,6 +12,10 @@ else:
     Backup = Any
 
 
+# Available, and not an unaccepted suspect.
+GOOD = Q(state=BackupState.AVAILABLE) & (Q(suspect_reason="") | Q(accepted_at__isnull=False))
+
+
 class BackupQuerySet(QuerySet["Backup"]):
     def available(self) -> Self:
         return self.filter(state=BackupState.AVAILABLE)
@@ -24,8 +28,8 @@ class BackupQuerySet(QuerySet["Backup"]):
         return self.filter(state=BackupState.TRASHED)
 
     def good(self) -> Self:
-        """Available, and not an unaccepted suspect."""
-        return self.available().filter(Q(suspect_reason="") | Q(accepted_at__isnull=False))
+        """The copies that retention counts."""
+        return self.filter(GOOD)
 
     def of_pair(self, job_id: int, target_id: int) -> Self:
         return self.filter(job_id=job_id, target_id=target_id)

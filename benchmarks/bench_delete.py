@@ -3,9 +3,10 @@
     .venv/bin/python benchmarks/bench_delete.py [--small] [--rounds N] [--work FOLDER]
 
 Keepwell's side is a whole cleanup run: its record, the plans of ten pairs, and for each deletion the guards, the
-catalogue, the two files and the log. The baseline renames the same number of artifacts and sidecars to another folder,
-and syncs both folders after each, as durably as Keepwell and knowing nothing. Both take turns over equal shares of
-the files. Nothing is purged: that comes days later.
+catalogue, the two files and the log. The baseline renames the same number of artifacts and sidecars to another folder
+and syncs both folders after each rename. A second one syncs once for an artifact and its sidecar, which is what
+Keepwell itself does; it is printed and has no bar. All take turns over equal shares of the files, because a shared
+disk's syncs take 0.1 ms now and 2 ms a moment later. Nothing is purged: that comes days later.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ def folder_handle(path: Path) -> Iterator[int]:
         os.close(handle)
 
 
-def baseline(place: Path, count: int) -> float:
-    """Seconds to rename `count` artifacts, each with its sidecar, syncing both folders after every rename."""
+def baseline(place: Path, count: int, *, each: bool) -> float:
+    """Seconds to rename `count` artifacts with sidecars, syncing both folders after `each` file or after the two."""
     trash = place / "trash"
     trash.mkdir(parents=True)
     for number in range(count):
@@ -56,8 +57,9 @@ def baseline(place: Path, count: int) -> float:
             source = handles[number % PAIRS]
             for filename in (f"{number}.tar.zst", f"{number}.tar.zst.meta.json"):
                 os.rename(filename, filename, src_dir_fd=source, dst_dir_fd=into)
-                os.fsync(into)
-                os.fsync(source)
+                if each or filename.endswith(".json"):
+                    os.fsync(into)
+                    os.fsync(source)
     return time.perf_counter() - begun
 
 
@@ -133,7 +135,7 @@ def cleanup(job: Any, expected: int) -> float:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--small", action="store_true", help="1,000 artifacts")
-    parser.add_argument("--rounds", type=int, default=5, help="shares that the artifacts are deleted in")
+    parser.add_argument("--rounds", type=int, default=10, help="shares that the artifacts are deleted in")
     parser.add_argument("--work", type=Path, help="folder for the storage and the database (default: a temporary one)")
     options = parser.parse_args()
     total = 1_000 if options.small else 10_000
@@ -143,16 +145,18 @@ def main() -> int:
         job, targets, cleaner = set_up(data)
         add_backups(job, targets, 0, 1)
         for number in range(options.rounds):
-            base = baseline(data / f"bare-{number}", share * PAIRS)
+            bare = baseline(data / f"bare-{number}", share * PAIRS, each=True)
+            once = baseline(data / f"once-{number}", share * PAIRS, each=False)
             add_backups(job, targets, 1 + number * share, share)
-            times.append((base, cleanup(cleaner, share * PAIRS)))
+            times.append((cleanup(cleaner, share * PAIRS), bare, once))
     count = share * PAIRS * options.rounds
-    base, mine = (sum(side) for side in zip(*times, strict=True))
-    ratio = statistics.median(ours / bare for bare, ours in times)
-    print(
-        f"delete {count:,} artifacts with sidecars: keepwell {mine:.1f} s ({mine / count * 1000:.2f} ms each), "
-        f"baseline {base:.1f} s, {ratio:.2f} times (at most {BAR:.0f}; shares {', '.join(f'{b / a:.2f}' for a, b in times)})"
-    )
+    ours, bare, once = (sum(side) for side in zip(*times, strict=True))
+    ratio = statistics.median(mine / base for mine, base, _ in times)
+    other = statistics.median(mine / base for mine, _, base in times)
+    print(f"{count:,} artifacts with sidecars deleted in {ours:.1f} s, {ours / count * 1000:.2f} ms each")
+    print(f"renaming and syncing as many files       {bare:6.1f} s: {ratio:.2f} times it (at most {BAR:.0f})")
+    print(f"the same, one sync for each two files    {once:6.1f} s: {other:.2f} times it")
+    print(f"shares of the first ratio, whose median counts: {', '.join(f'{a / b:.2f}' for a, b, _ in times)}")
     print(f"{'within' if ratio <= BAR else 'NOT within'} the promise ({load()})")
     return 0 if ratio <= BAR else 1
 

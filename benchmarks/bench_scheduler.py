@@ -1,27 +1,29 @@
 """The scheduler with ten thousand schedules: CPU to start, CPU when idle, and run now until started.
 
-    .venv/bin/python benchmarks/bench_scheduler.py [--schedules 10000] [--idle 30] [--runs 20]
+    .venv/bin/python benchmarks/bench_scheduler.py [--small] [--schedules 10000] [--idle 30] [--runs 20]
 
-A data folder of its own is made and removed. None of its schedules fires while it is measured. Prints figures beside
-their bars.
+None of its schedules fires while it is measured. CPU seconds are the process's own, so that what else the machine does
+counts little. Prints figures beside their bars.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import signal
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+from project import ROOT, load, scratch_project
+
+START_BAR = 2.0
+IDLE_BAR = 0.01
+WAIT_BAR = 1.0
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -37,13 +39,10 @@ def peak_megabytes(pid: int) -> float:
 
 
 def prepare(data: Path, schedules: int) -> Any:
-    """Make tables, and `schedules` backup jobs of one small target that fire half a year from now.
+    """Make `schedules` backup jobs of one small target that fire half a year from now.
 
     Returns one more job, without a schedule.
     """
-    from django.core.management import call_command
-
-    call_command("migrate", verbosity=0)
     from backups.models import BackupJob, BackupJobTarget
     from backups.services.jobs import job_create
     from backups.services.storages import storage_create
@@ -108,37 +107,35 @@ def latencies(job: Any, runs: int) -> list[float]:
     return sorted(found)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--schedules", type=int, default=10_000)
-    parser.add_argument("--idle", type=float, default=60, help="seconds; a whole number of half minutes is fairest")
-    parser.add_argument("--runs", type=int, default=20)
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--small", action="store_true", help="1,000 schedules, 15 s idle, 10 runs")
+    parser.add_argument("--schedules", type=int)
+    parser.add_argument("--idle", type=float, help="seconds; a whole number of half minutes is fairest")
+    parser.add_argument("--runs", type=int)
     options = parser.parse_args()
-    data = Path(tempfile.mkdtemp(prefix="keepwell-bench-"))
-    os.environ |= {"KEEPWELL_DATA": str(data), "DJANGO_SETTINGS_MODULE": "config.settings"}
-    sys.path.insert(0, str(ROOT))
-    import django
-
-    django.setup()
-    try:
-        job = prepare(data, options.schedules)
+    small = options.small
+    schedules = options.schedules or (1_000 if small else 10_000)
+    with scratch_project() as data:
+        job = prepare(data, schedules)
         process, first = start()
         stop(process)
         process, again = start()
-        share = idle_share(process, options.idle)
-        waits = latencies(job, options.runs)
+        share = idle_share(process, options.idle or (15 if small else 30))
+        waits = latencies(job, options.runs or (10 if small else 20))
         peak = peak_megabytes(process.pid)
         stop(process)
-    finally:
-        shutil.rmtree(data, ignore_errors=True)
-    print(f"{options.schedules:,} schedules")
-    print(f"first start            {first:6.2f} s of CPU    (bar: under 2)")
-    print(f"start again            {again:6.2f} s of CPU    (bar: under 2)")
-    print(f"idle                   {share:6.2%} of a core  (bar: under 1 %)")
-    print(f"run now, median        {statistics.median(waits):6.3f} s           (bar: under 1)")
-    print(f"run now, slowest       {waits[-1]:6.3f} s           (bar: under 1)")
+    print(f"{schedules:,} schedules")
+    print(f"first start            {first:6.2f} s of CPU    (under {START_BAR:.0f})")
+    print(f"start again            {again:6.2f} s of CPU    (under {START_BAR:.0f})")
+    print(f"idle                   {share:6.2%} of a core  (under {IDLE_BAR:.0%})")
+    print(f"run now, median        {statistics.median(waits):6.3f} s           (under {WAIT_BAR:.0f})")
+    print(f"run now, slowest       {waits[-1]:6.3f} s           (under {WAIT_BAR:.0f})")
     print(f"memory, highest        {peak:6.0f} MB")
+    good = max(first, again) < START_BAR and share < IDLE_BAR and waits[-1] < WAIT_BAR
+    print(f"{'within' if good else 'NOT within'} the promise ({load()})")
+    return 0 if good else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -103,7 +103,7 @@ def compare(label: str, place: Path, count: int, size: int, rounds: int) -> bool
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--small", action="store_true", help="a tenth of the artifacts")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--work", type=Path, help="folder for the artifacts (default: a temporary one)")
     options = parser.parse_args()
     part = 10 if options.small else 1

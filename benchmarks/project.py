@@ -21,11 +21,7 @@ def scratch_project(work: Path | None = None) -> Iterator[Path]:
     for name in [name for name in os.environ if name.startswith(("KEEPWELL_", "DATABASE_URL"))]:
         del os.environ[name]
     with tempfile.TemporaryDirectory(prefix="keepwell-bench-", dir=work) as data:
-        os.environ |= {
-            "KEEPWELL_DATA": data,
-            "KEEPWELL_LOG_LEVEL": "ERROR",
-            "DJANGO_SETTINGS_MODULE": "config.settings",
-        }
+        os.environ |= {"KEEPWELL_DATA": data, "DJANGO_SETTINGS_MODULE": "config.settings"}
         sys.path.insert(0, str(ROOT))
         import django
         from django.core.management import call_command

@@ -15,7 +15,7 @@ from backups.choices import BackupState
 from backups.models import Backup, BackupJob, BackupRun, Options, Storage, Target
 from backups.storage.names import SENTINEL
 from maintenance.models import MaintenanceJob, MaintenanceRun
-from scheduling.choices import RunStatus
+from scheduling.choices import FAILING, RunStatus
 from scheduling.heartbeat import Heartbeat
 from scheduling.items import ScheduledItem
 from scheduling.models import Run
@@ -26,7 +26,6 @@ LISTED = 20
 NEXT_RUNS = 5
 LAST_RUNS = 8
 LAST_FAILURES = 5
-FAILING = (RunStatus.FAILED, RunStatus.LOST)
 
 
 @dataclass(frozen=True, kw_only=True)

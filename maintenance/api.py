@@ -144,7 +144,7 @@ def preview(request: HttpRequest, data: RetentionPreviewBody | None = None) -> R
         kept_count=result.kept_count,
         failed_count=len(result.failed),
         deleted_bytes=sum(backup.size for backup in doomed),
-        deleted_paths=[backup.artifact.relative for backup in doomed[:MAX_LISTED]],
+        deleted_paths=[backup.shown_path for backup in doomed[:MAX_LISTED]],
         failed_paths=list(result.failed)[:MAX_LISTED],
         problems=[f"{label}: {reason}" for label, reason in result.failed.items()][:MAX_LISTED],
         pairs=_pair_previews(result.plans),
@@ -252,7 +252,7 @@ def _pair_previews(plans: tuple[PairPlan, ...]) -> list[PairPreview]:
                 verdicts=[
                     Verdict(
                         uid=verdict.uid,
-                        path=planned.backups[verdict.uid].artifact.relative,
+                        path=planned.backups[verdict.uid].shown_path,
                         created_at=verdict.candidate.created,
                         size=verdict.candidate.size,
                         keep=verdict.keep,

@@ -76,7 +76,8 @@ Mappings = Annotated[list[dict[str, Any]], BeforeValidator(_mappings)]
 class MaintenanceRunResult(Schema):
     """A run's figures. What a run did not record, an older version's run for example, is 0 or empty.
 
-    Sizes are in bytes. The path lists are bounded; the counts are not.
+    Sizes are in bytes. The path lists are bounded; the counts are not. `left_alone_count` are copies that changed after
+    the plan was made, and stayed.
     """
 
     targets_processed: Count = 0
@@ -88,6 +89,7 @@ class MaintenanceRunResult(Schema):
     deleted_bytes: Count = 0
     freed_bytes: Count = 0
     purged_count: Count = 0
+    left_alone_count: Count = 0
     unknown_count: Count = 0
     unknown_files: Texts = []
     problems: Texts = []

@@ -14,8 +14,7 @@ from backups.services.jobs import schedule_clean
 from backups.services.names import clean_name
 from maintenance.choices import JobType
 from maintenance.models import MaintenanceJob, MaintenanceRun
-from scheduling.ledger import run_cancel_queued
-from scheduling.registry import get_kind
+from scheduling.ledger import runs_clear_way
 
 CLEANUP_NIGHTLY = "retention_cleanup_nightly"
 CLEANUP_MANUAL = "retention_cleanup_manual"
@@ -87,6 +86,8 @@ def job_update(*, job: MaintenanceJob, **changes: Any) -> MaintenanceJob:
         schedule = _clean_schedule(
             changes.pop("schedule_cron", changed.schedule_cron), changes.pop("timezone", changed.timezone)
         )
+        if changed.key == CLEANUP_MANUAL and schedule["schedule_cron"]:
+            raise refuse("schedule_cron", f"This job is never scheduled. Give the schedule to {CLEANUP_NIGHTLY}.")
         if "name" in changes:
             changes["name"] = clean_name(changes["name"])
         for field, value in {**schedule, **changes}.items():
@@ -96,12 +97,15 @@ def job_update(*, job: MaintenanceJob, **changes: Any) -> MaintenanceJob:
 
 
 def job_delete(*, job: MaintenanceJob) -> None:
-    """Forget a job. Its runs stay, under its name. Refused while it runs; a waiting run is cancelled."""
-    if MaintenanceRun.objects.filter(job=job).active().exists():
-        raise ValidationError(f"{job.name} is running. Wait for it to end, then delete it.")
-    kind = get_kind(MaintenanceRun.KIND)
-    for run_id in MaintenanceRun.objects.filter(job=job).queued().values_list("pk", flat=True):
-        run_cancel_queued(kind=kind, run_id=run_id, message=f"{job.name} was deleted before this run started.")
+    """Forget a job. Its runs stay, under its name. Refused while it runs; a waiting run is cancelled.
+
+    The two default cleanup jobs cannot be forgotten: pages, commands and the API look them up by key.
+    """
+    if job.key == CLEANUP_MANUAL:
+        raise ValidationError(f"{job.name} stands behind “Run cleanup now” and cannot be deleted.")
+    if job.key == CLEANUP_NIGHTLY:
+        raise ValidationError(f"{job.name} cannot be deleted. Switch its schedule off instead.")
+    runs_clear_way(kind_name=MaintenanceRun.KIND, job=job)
     job.delete()
 
 

@@ -19,6 +19,8 @@ class RunStatus(TextChoices):
 ACTIVE = (RunStatus.RUNNING, RunStatus.CANCELLING)
 OPEN = (RunStatus.QUEUED, *ACTIVE)
 TERMINAL = (RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELLED, RunStatus.LOST, RunStatus.SKIPPED)
+# Ended in a way that a person should look at.
+FAILING = (RunStatus.FAILED, RunStatus.LOST)
 
 
 class RunOutcome(TextChoices):

@@ -23,8 +23,8 @@ from scheduling.choices import RunOutcome, RunStatus, RunTrigger
 from scheduling.dispatch import scheduled_dispatch
 from scheduling.ledger import flush_live_logs, run_cancel_queued, runs_recover
 from scheduling.models import Run
+from scheduling.printable import printable
 from scheduling.registry import RunKind, get_kind
-from scheduling.run_log import printable
 
 MAX_NAMES = 20
 MAX_LISTED = 20

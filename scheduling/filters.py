@@ -75,15 +75,17 @@ def status_filter(request: HttpRequest) -> str:
     return asked if asked in STATUS_FILTERS else ""
 
 
-def with_status(runs: RunQuerySet[Any], chosen: str) -> RunQuerySet[Any]:
-    """The runs that the filter leaves; all of them for ""."""
-    if not chosen:
-        return runs
-    condition = STATUS_FILTERS[chosen][1]
-    if chosen == ACTIVE:
-        # Always few. Looked up first: otherwise SQLite reads every run in the order of the page to find them.
-        return runs.filter(pk__in=runs.model._default_manager.filter(condition).values("pk"))
-    return runs.filter(condition)
+def filtered(runs: RunQuerySet[Any], *, status: str, job: Any = None) -> RunQuerySet[Any]:
+    """The runs in one of `STATUS_FILTERS` and of one job (itself or its id); "" and None leave all."""
+    of_job = {} if job is None else {"job": job}
+    if not status:
+        return runs.filter(**of_job)
+    condition = STATUS_FILTERS[status][1]
+    if status == ACTIVE:
+        # Always few. Looked up first, and by nothing else beside them: otherwise SQLite reads every run, or every run
+        # of the job, in the order of the page to find them.
+        return runs.filter(pk__in=runs.model._default_manager.filter(condition, **of_job).values("pk"))
+    return runs.filter(condition, **of_job)
 
 
 def status_chips(request: HttpRequest, chosen: str) -> list[Chip]:

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from django.core.exceptions import ValidationError
 from django.db import DatabaseError, DataError, IntegrityError, transaction
 from django.db.models import F
 from django.utils import timezone
@@ -21,7 +22,7 @@ from scheduling import holders
 from scheduling.choices import ACTIVE, RunStatus, RunTrigger
 from scheduling.context import Echo, Now, RunContext, RunFailedError, RunResult, RunStoppedError
 from scheduling.registry import RunKind, all_kinds, get_kind
-from scheduling.run_log import RunLog, printable
+from scheduling.run_log import RunLog, printable_line
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -141,6 +142,17 @@ def run_cancel_queued(*, kind: RunKind, run_id: int, message: str) -> bool:
     return bool(updated)
 
 
+def runs_clear_way(*, kind_name: str, job: Any) -> None:
+    """Cancel what waits of a job that is about to be deleted. Raises ValidationError while it runs."""
+    kind = get_kind(kind_name)
+    model: Any = kind.run_model
+    runs = model.objects.filter(job=job)
+    if runs.active().exists():
+        raise ValidationError(f"{job.name} is running. Wait for it to end, then delete it.")
+    for run_id in runs.queued().values_list("pk", flat=True):
+        run_cancel_queued(kind=kind, run_id=run_id, message=f"{job.name} was deleted before this run started.")
+
+
 def runs_recover() -> int:
     """Mark runs of dead processes as lost, and let each kind mend what they left; returns how many were lost."""
     lost = runs_mark_lost()
@@ -230,7 +242,7 @@ def _close(kind: RunKind, context: RunContext, status: RunStatus, result: RunRes
     it is replaced by its message alone: the run must not be left running for that.
     """
     run = context.run
-    result = replace(result, message=printable(result.message))
+    result = replace(result, message=printable_line(result.message))
     for delay in (*FINISH_RETRIES_SECONDS, None):
         try:
             context.run_log.flush()

@@ -110,12 +110,14 @@ def run_constraints(kind: str) -> list[models.BaseConstraint]:
 
 
 def run_indexes(kind: str) -> list[models.Index]:
-    """The indexes every run table carries: newest first, alone and per status, job and outcome."""
+    """The indexes every run table carries: newest first, alone and per status, job, outcome, and job with either."""
     return [
         models.Index(fields=["-queued_at", "-id"], name=f"{kind}_run_newest"),
         models.Index(fields=["status", "-queued_at"], name=f"{kind}_run_status"),
         models.Index(fields=["job", "-queued_at"], name=f"{kind}_run_job"),
         models.Index(fields=["outcome", "-queued_at"], name=f"{kind}_run_outcome"),
+        models.Index(fields=["job", "status", "-queued_at"], name=f"{kind}_run_job_status"),
+        models.Index(fields=["job", "outcome", "-queued_at"], name=f"{kind}_run_job_outcome"),
     ]
 
 

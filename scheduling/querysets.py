@@ -4,7 +4,7 @@ from typing import Self
 
 from django.db.models import Model, QuerySet
 
-from scheduling.choices import ACTIVE, OPEN, TERMINAL, RunStatus
+from scheduling.choices import ACTIVE, FAILING, OPEN, TERMINAL, RunStatus
 
 
 class RunQuerySet[R: Model](QuerySet[R]):
@@ -24,7 +24,7 @@ class RunQuerySet[R: Model](QuerySet[R]):
 
     def failing(self) -> Self:
         """Ended in a way that a person should look at."""
-        return self.filter(status__in=(RunStatus.FAILED, RunStatus.LOST))
+        return self.filter(status__in=FAILING)
 
     def newest_first(self) -> Self:
         return self.order_by("-queued_at", "-pk")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from django.utils import timezone
 
 from scheduling.choices import LogLevel
+from scheduling.printable import printable
 
 if TYPE_CHECKING:
     from scheduling.context import Echo, Now
@@ -16,13 +17,9 @@ MAX_LINES = 5000
 MAX_LINE_LENGTH = 2000
 
 
-def printable(text: str) -> str:
-    """`text` with control and undecodable characters escaped, so that a file name cannot forge a log line or a
-    terminal sequence.
-    """
-    escaped = "".join(
-        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in text
-    )
+def printable_line(text: str) -> str:
+    """`text` made printable and cut to `MAX_LINE_LENGTH` characters."""
+    escaped = printable(text)
     return escaped if len(escaped) <= MAX_LINE_LENGTH else escaped[: MAX_LINE_LENGTH - 1] + "…"
 
 
@@ -47,7 +44,7 @@ class RunLog:
     def add(self, level: LogLevel, text: str) -> None:
         now = self._now()
         for line in text.splitlines() or [""]:
-            clean = printable(line)
+            clean = printable_line(line)
             with self._lock:
                 self._seq += 1
                 if self._seq <= MAX_LINES:

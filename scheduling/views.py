@@ -11,7 +11,7 @@ from django.views.decorators.http import require_safe
 
 from accounts.permissions import requires
 from scheduling.exchange import render_region, wants_region
-from scheduling.filters import Chip, chips, link, number, status_chips, status_filter, with_status
+from scheduling.filters import Chip, chips, filtered, link, number, status_chips, status_filter
 from scheduling.models import Run
 from scheduling.paging import run_page
 from scheduling.registry import RunKind, all_kinds, get_kind
@@ -80,10 +80,7 @@ def _kind_or_404(name: str) -> RunKind:
 def _filtered(kind: RunKind, job: int | None, status: str) -> Any:
     model: Any = kind.run_model
     # Figures can be long, and the list shows none of them.
-    runs = model.objects.defer("result_json", "params")
-    if job is not None:
-        runs = runs.filter(job=job)
-    return with_status(runs, status)
+    return filtered(model.objects.defer("result_json", "params"), status=status, job=job)
 
 
 def _job_chips(request: HttpRequest, runs: list[Run], chosen: int | None) -> list[Chip]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from backups.archive.errors import ArchiveError, DamagedArchiveError, DestinationError, ExtractError, Stopped
 from backups.archive.extract import ExtractLimits, ExtractSummary, extract_archive
 from backups.archive.members import Member, MemberKind
-from backups.archive.reader import open_members, sha256_file
+from backups.archive.reader import sha256_file
 from backups.archive.writer import Written, write_archive
 
 __all__ = [
@@ -20,7 +20,6 @@ __all__ = [
     "Stopped",
     "Written",
     "extract_archive",
-    "open_members",
     "sha256_file",
     "write_archive",
 ]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO, Literal
 from backups.archive.errors import ExtractError
 from backups.archive.landing import Landing, Parts, safe_parts
 from backups.archive.members import Member, MemberKind, MemberStream
+from scheduling.printable import printable
 
 if TYPE_CHECKING:
     import threading
@@ -95,7 +96,7 @@ class _Unpacking:
         self.entries += 1
         if self.entries > self.limits.entries:
             raise ExtractError(f"Unpacking was stopped: the archive has more than {self.limits.entries} entries.")
-        parts = safe_parts(member.path, show(member.path))
+        parts = safe_parts(member.path, printable(member.path))
         if not parts:
             if member.kind is not MemberKind.DIRECTORY:
                 raise ExtractError("Unpacking was refused: an entry has no name.")
@@ -107,8 +108,10 @@ class _Unpacking:
             self._create(member, parts)
         except OSError as error:
             if error.errno != errno.ENOTEMPTY:
-                raise ExtractError(f"{show(member.path)} could not be written: {error.strerror}.") from error
-            self.warn(f"{show(member.path)} was skipped: a folder of that name with entries is in the archive too.")
+                raise ExtractError(f"{printable(member.path)} could not be written: {error.strerror}.") from error
+            self.warn(
+                f"{printable(member.path)} was skipped: a folder of that name with entries is in the archive too."
+            )
 
     def make_symlinks(self) -> None:
         for parts, (target, attributes) in self.symlinks.items():
@@ -117,8 +120,8 @@ class _Unpacking:
                 parent = self.landing.symlink(target, parts)
             except OSError as error:
                 if error.errno != errno.ENOTEMPTY:
-                    raise ExtractError(f"{show(path)} could not be written: {error.strerror}.") from error
-                self.warn(f"The link {show(path)} was skipped: the archive has a folder of that name too.")
+                    raise ExtractError(f"{printable(path)} could not be written: {error.strerror}.") from error
+                self.warn(f"The link {printable(path)} was skipped: the archive has a folder of that name too.")
                 self.counts[MemberKind.SYMLINK] -= 1
                 continue
             try:
@@ -127,7 +130,7 @@ class _Unpacking:
                 times = (attributes.mtime_ns, attributes.mtime_ns)
                 os.utime(parts[-1], ns=times, dir_fd=parent, follow_symlinks=False)
             except (OSError, OverflowError) as error:
-                self.warn(f"{show(path)}: owner or time was not restored: {error}.")
+                self.warn(f"{printable(path)}: owner or time was not restored: {error}.")
 
     def finish_folders(self) -> None:
         """Deepest first: a folder may end up closed to us, and is not changed after its own time was set."""
@@ -170,11 +173,12 @@ class _Unpacking:
             case MemberKind.HARDLINK:
                 if not self._hardlink(member, parts, replaced):
                     self.warn(
-                        f"The link {show(member.path)} was skipped: {show(member.link)} is not a file of this archive."
+                        f"The link {printable(member.path)} was skipped: {printable(member.link)} is not a file of "
+                        "this archive."
                     )
                     return
             case MemberKind.SPECIAL:
-                self.warn(f"{show(member.path)} was skipped: it is a device, a fifo or something unknown.")
+                self.warn(f"{printable(member.path)} was skipped: it is a device, a fifo or something unknown.")
                 return
         self.counts[member.kind] += 1
 
@@ -196,7 +200,7 @@ class _Unpacking:
             os.close(handle)
 
     def _hardlink(self, member: Member, parts: Parts, replaced: tuple[bytes, _Attributes] | None) -> bool:
-        existing = safe_parts(member.link, f"the link {show(member.path)}")
+        existing = safe_parts(member.link, f"the link {printable(member.path)}")
         symlink = replaced if existing == parts else self.symlinks.get(existing)
         if symlink is None:
             return self.landing.link(existing, parts)
@@ -215,12 +219,12 @@ class _Unpacking:
                 if name.startswith("user.") or (owned and name in _OWNED_ATTRIBUTES):
                     os.setxattr(handle, name, value)
         except (OSError, OverflowError, ValueError) as error:
-            self.warn(f"{show(path)}: owner or attributes were not restored: {error}.")
+            self.warn(f"{printable(path)}: owner or attributes were not restored: {error}.")
         try:
             os.fchmod(handle, attributes.mode if owned else attributes.mode & 0o777)
             os.utime(handle, ns=(attributes.mtime_ns, attributes.mtime_ns))
         except (OSError, OverflowError) as error:
-            self.warn(f"{show(path)}: mode or time was not restored: {error}.")
+            self.warn(f"{printable(path)}: mode or time was not restored: {error}.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -246,9 +250,3 @@ class _Attributes:
         if not (0 <= self.uid < 2**32 - 1 and 0 <= self.gid < 2**32 - 1):
             raise OverflowError(f"{self.uid}:{self.gid} is not a possible owner")
         return self.uid, self.gid
-
-
-def show(path: bytes) -> str:
-    """Make a name fit for one line of a log: control and other unprintable characters are escaped."""
-    text = path.decode("utf-8", "backslashreplace")
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)

@@ -1,4 +1,4 @@
-"""Read an archive without unpacking it: its hash, or the list of what is in it."""
+"""The hash of an archive, read without unpacking it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import hashlib
 from typing import TYPE_CHECKING, BinaryIO
 
 from backups.archive.errors import Stopped
-from backups.archive.members import Member, MemberStream
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 # Large enough that the hash, not the read, takes the time; small enough to stay in the second-level cache.
 BLOCK = 256 * 1024
@@ -37,12 +36,3 @@ def sha256_file(file: BinaryIO, stop: threading.Event, progress: Callable[[int],
     if progress is not None and unreported:
         progress(unreported)
     return digest.hexdigest()
-
-
-def open_members(file: BinaryIO, *, stop: threading.Event | None = None) -> Iterator[Member]:
-    """List an archive's members in order, reading it once with flat memory.
-
-    Raises `DamagedArchiveError` where the archive is broken or cut off, after the members before that place.
-    """
-    with MemberStream(file, stop=stop) as members:
-        yield from members

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
-from zoneinfo import available_timezones
 
 from django import forms
 from django.core.exceptions import ValidationError
@@ -16,13 +14,6 @@ from scheduling.cron import MAX_LENGTH
 MAX_DIGITS = 18
 OPTIONS, OWN = "options", "own"
 POLICIES = ((OPTIONS, "Use the policy in Options"), (OWN, "A policy of this job’s own"))
-
-
-@cache
-def zone_names() -> list[str]:
-    """The IANA names that a person would choose from: areas and cities, and UTC."""
-    outdated = ("Etc/", "SystemV/", "US/", "Brazil/", "Canada/", "Chile/", "Mexico/")
-    return ["UTC", *sorted(name for name in available_timezones() if "/" in name and not name.startswith(outdated))]
 
 
 class TargetsField(forms.ModelMultipleChoiceField):  # type: ignore[type-arg]  # takes none when it runs

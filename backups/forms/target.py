@@ -7,7 +7,7 @@ from django import forms
 from backups.forms.lines import LinesField
 from backups.models import Target
 from backups.services.names import MAX_NAME
-from backups.services.storages import printable_path
+from scheduling.printable import printable
 
 NAME_HELP = "What people, commands and log lines call it, such as “etc” or “photos”."
 PATHS_HELP = "Absolute paths of folders or files on this machine, one a line."
@@ -29,14 +29,19 @@ class TargetForm(forms.Form):
     exclude = LinesField(label="Leave out", rows=2, required=False, help_text=EXCLUDE_HELP)
 
     def __init__(self, *args: Any, target: Target | None = None, **kwargs: Any) -> None:
+        stored = {"paths": target.paths, "exclude": target.exclude} if target else {}
+        shown = {field: [(printable(text), text) for text in texts] for field, texts in stored.items()}
         if target is not None:
-            kwargs["initial"] = {
-                "name": target.name,
-                "paths": [printable_path(path) for path in target.paths],
-                "exclude": [printable_path(pattern) for pattern in target.exclude],
-            }
+            kwargs["initial"] = {"name": target.name, **{field: [line for line, _ in shown[field]] for field in shown}}
+        self._stored = {field: dict(pairs) for field, pairs in shown.items()}
         super().__init__(*args, **kwargs)
 
     def config(self) -> dict[str, Any]:
-        """The source kind's configuration; needs a form that was validated."""
-        return {"paths": self.cleaned_data["paths"], "exclude": self.cleaned_data["exclude"]}
+        """The source kind's configuration; needs a form that was validated.
+
+        A line that was shown escaped and left as it is means the text that is stored.
+        """
+        return {
+            field: [self._stored.get(field, {}).get(line, line) for line in self.cleaned_data[field]]
+            for field in ("paths", "exclude")
+        }

@@ -94,6 +94,14 @@ class Backup(models.Model):
         return ArtifactName(folder=self.folder, created=self.created_at, uid=self.uid, suffix=self.suffix)
 
     @property
+    def shown_path(self) -> str:
+        """The artifact's name for people, also of a damaged row whose values make no name."""
+        try:
+            return self.artifact.relative
+        except ValueError:
+            return f"{self.folder}/{self.uid}"
+
+    @property
     def is_suspect(self) -> bool:
         return bool(self.suspect_reason) and self.accepted_at is None
 

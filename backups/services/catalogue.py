@@ -9,9 +9,7 @@ from django.utils import timezone
 
 from backups.choices import AttemptStatus, BackupState
 from backups.models import Backup, BackupRunTarget
-from backups.retention import suspect_reason
-
-LOOK_BACK = 5
+from backups.retention.suspicion import LOOK_BACK, suspect_reason
 
 
 def backup_register(

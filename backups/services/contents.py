@@ -10,8 +10,6 @@ from backups.models import Backup, Storage
 from backups.services.storages import storage_backend
 from backups.storage import ArtifactName, OpenStorage
 
-IN_PLACE = (BackupState.AVAILABLE, BackupState.QUARANTINED, BackupState.MISSING)
-
 
 @dataclass(frozen=True, kw_only=True)
 class StorageContents:
@@ -41,7 +39,7 @@ class StorageContents:
 def storage_contents(storage: Storage) -> StorageContents:
     """Open the storage, sentinel checked, and compare it with the catalogue. Raises `StorageError`."""
     with storage_backend(storage).open() as handle:
-        rows = list(Backup.objects.filter(storage=storage, state__in=IN_PLACE))
+        rows = list(Backup.objects.filter(storage=storage).on_storage())
         files = dict(handle.list_artifacts())
         missing, other_size = [], []
         for backup in rows:
@@ -53,9 +51,9 @@ def storage_contents(storage: Storage) -> StorageContents:
                 missing += [name.relative] if _is_missing(backup, name, handle) else []
             elif files[name.relative] != backup.size:
                 other_size.append(name.relative)
-        unknown = list(handle.unknown_files(_known(storage)))
+        unknown = list(handle.unknown_files(known_names(storage)))
         # A backup that was published while the files were listed is known by now.
-        known = _known(storage) if unknown else set()
+        known = known_names(storage) if unknown else set()
         free, total = handle.free_space()
         return StorageContents(
             free=free,
@@ -79,11 +77,15 @@ def _name(backup: Backup) -> ArtifactName | None:
 
 def _is_missing(backup: Backup, name: ArtifactName, handle: OpenStorage) -> bool:
     """Look again: a cleanup may have moved it, or a backup published it, after the row was read."""
-    unchanged = Backup.objects.filter(pk=backup.pk, state__in=IN_PLACE).exists()
+    unchanged = Backup.objects.filter(pk=backup.pk).on_storage().exists()
     return unchanged and handle.stat(name) is None
 
 
-def _known(storage: Storage) -> set[str]:
+def known_names(storage: Storage) -> set[str]:
+    """The relative names of every artifact that the catalogue lists in the storage, in its place and in the trash.
+
+    A row whose values make no name is left out: whatever it stood for is then unknown.
+    """
     rows = Backup.objects.filter(storage=storage).exclude(state=BackupState.DELETED)
     names: set[str] = set()
     for backup in rows.only("folder", "suffix", "created_at", "uid").iterator():

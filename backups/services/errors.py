@@ -2,8 +2,6 @@ from __future__ import annotations
 
 from django.core.exceptions import ValidationError
 
-ServiceErrors = dict[str, str | list[str]]
-
 
 def refuse(field: str, message: str) -> ValidationError:
     """A refusal that a form shows at `field`, a command prints and the API returns."""

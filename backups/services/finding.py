@@ -10,7 +10,7 @@ from django.db.models import Q
 from backups.choices import BackupState
 from backups.models import Backup
 from backups.querysets import BackupQuerySet
-from scheduling.run_log import printable
+from scheduling.printable import printable
 
 LATEST = "@latest"
 MINIMUM_PREFIX = 6

@@ -13,8 +13,7 @@ from backups.services.errors import refuse
 from backups.services.names import clean_name
 from backups.services.options import retention_clean
 from scheduling.cron import ScheduleError, load_zone, parse_cron
-from scheduling.ledger import run_cancel_queued
-from scheduling.registry import get_kind
+from scheduling.ledger import runs_clear_way
 
 
 def job_create(
@@ -56,11 +55,7 @@ def job_set_enabled(*, job: BackupJob, enabled: bool) -> BackupJob:
 
 def job_delete(*, job: BackupJob) -> None:
     """Forget a job. Its runs and backups stay, under its name. Refused while it runs; a waiting run is cancelled."""
-    if BackupRun.objects.filter(job=job).active().exists():
-        raise ValidationError(f"{job.name} is running. Wait for it to end, then delete it.")
-    kind = get_kind(BackupRun.KIND)
-    for run_id in BackupRun.objects.filter(job=job).queued().values_list("pk", flat=True):
-        run_cancel_queued(kind=kind, run_id=run_id, message=f"{job.name} was deleted before this run started.")
+    runs_clear_way(kind_name=BackupRun.KIND, job=job)
     job.delete()
 
 

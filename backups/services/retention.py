@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from backups.models import Backup, BackupJob, Options, Storage
+from backups.models import Backup, BackupJob, Options
 from backups.retention import Candidate, Plan, plan
 from backups.services.options import effective_policy
-
-CANDIDATE_FIELDS = ("pk", "uid", "created_at", "size", "verified_at", "state", "suspect_reason", "accepted_at")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,13 +88,3 @@ def plan_pair(
     effective = effective_policy(override=pair.job.retention, options=tried)
     floor = options.minimum_keep if minimum_keep is None else minimum_keep
     return PairPlan(pair=pair, plan=plan(candidates, effective, now, floor), backups=rows)
-
-
-def storages_of(plans: list[PairPlan]) -> Iterator[Storage]:
-    """The storages on which these plans would delete something, each once."""
-    seen: set[int] = set()
-    for pair_plan in plans:
-        for backup in pair_plan.to_delete:
-            if backup.storage_id not in seen:
-                seen.add(backup.storage_id)
-                yield backup.storage

@@ -13,15 +13,16 @@ from backups.choices import IN_TRANSIT, BackupState, StorageKind
 from backups.models import Backup, BackupRunTarget, Storage
 from backups.services.errors import refuse
 from backups.services.names import clean_name
-from backups.storage import LocalStorage, StorageError, StorageNotEmptyError
+from backups.storage import STORAGES, LocalStorage, StorageError, StorageNotEmptyError
 from scheduling import holders
+from scheduling.printable import printable
 
 DEFAULT_STORAGE_NAME = "local"
 
 
 def storage_backend(storage: Storage) -> LocalStorage:
     """The code that reads and writes this storage."""
-    return LocalStorage(Path(storage.path), storage.uid, name=storage.name)
+    return STORAGES[storage.kind](Path(storage.path), storage.uid, name=storage.name)
 
 
 def clean_storage_path(path: str) -> str:
@@ -29,18 +30,14 @@ def clean_storage_path(path: str) -> str:
     text = path.strip()
     if "\0" in text or not text.startswith("/"):
         raise refuse(
-            "path", f"“{printable_path(text)}” is not an absolute path. Write the whole path, such as /srv/backups."
+            "path", f"“{printable(text)}” is not an absolute path. Write the whole path, such as /srv/backups."
         )
     if any("\ud800" <= character <= "\udfff" for character in text):
-        raise refuse("path", f"“{printable_path(text)}” is not UTF-8 text, so it cannot be stored. Rename the folder.")
+        raise refuse("path", f"“{printable(text)}” is not UTF-8 text, so it cannot be stored. Rename the folder.")
     normal = os.path.normpath(text).replace("//", "/", 1) if text.startswith("//") else os.path.normpath(text)
     if normal == "/":
         raise refuse("path", "The root folder cannot be a storage. Choose a folder of its own, such as /srv/backups.")
     return normal
-
-
-def printable_path(text: str) -> str:
-    return text.encode("unicode_escape").decode("ascii") if not text.isprintable() else text
 
 
 def storage_create(*, name: str, path: str, kind: str = StorageKind.LOCAL, use_existing: bool = False) -> Storage:
@@ -101,7 +98,7 @@ def storage_initialise(storage: Storage) -> None:
     Refused unless every copy that the catalogue counts on is in the folder: unmounted is not empty.
     """
     expected = Backup.objects.filter(storage=storage).on_storage().exclude(state=BackupState.MISSING)
-    absent = sum(not (Path(storage.path) / backup.artifact.relative).is_file() for backup in expected.iterator())
+    absent = sum(not _is_in_place(backup, Path(storage.path)) for backup in expected.iterator())
     if absent:
         raise refuse(
             "path",
@@ -141,7 +138,7 @@ def storage_ensure_default() -> Storage | None:
 
 def _initialise(storage: Storage, *, use_existing: bool = False) -> None:
     try:
-        LocalStorage.initialise(
+        STORAGES[storage.kind].initialise(
             Path(storage.path), storage.uid, created=timezone.now(), allow_existing=use_existing, name=storage.name
         )
     except StorageNotEmptyError as error:
@@ -150,6 +147,13 @@ def _initialise(storage: Storage, *, use_existing: bool = False) -> None:
         ) from error
     except StorageError as error:
         raise refuse("path", str(error)) from error
+
+
+def _is_in_place(backup: Backup, folder: Path) -> bool:
+    try:
+        return (folder / backup.artifact.relative).is_file()
+    except ValueError:  # a damaged row names no file
+        return False
 
 
 def _clean_kind(kind: str) -> str:

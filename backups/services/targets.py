@@ -11,6 +11,7 @@ from backups.models import Target
 from backups.services.errors import refuse
 from backups.services.names import clean_name
 from backups.sources import SOURCES, SourceConfigError
+from scheduling.printable import printable
 
 
 def target_clean(*, name: str, source: str, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -32,9 +33,10 @@ def _refuse_undecodable(config: Mapping[str, Any]) -> None:
             try:
                 str(text).encode()
             except UnicodeEncodeError as error:
-                shown = str(text).encode("ascii", "backslashreplace").decode()
                 raise refuse(
-                    field, f"“{shown}” is not UTF-8 text, so it cannot be stored. Name the folder above it instead."
+                    field,
+                    f"“{printable(str(text))}” is not UTF-8 text, so it cannot be stored. "
+                    "Name the folder above it instead.",
                 ) from error
 
 

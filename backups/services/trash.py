@@ -7,7 +7,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.utils import timezone
 
 from backups.choices import BackupState
@@ -68,6 +68,7 @@ def backup_resume_trashing(*, backup: Backup, storage: OpenStorage) -> None:
             storage.move_to_trash(name)
         _trashed(backup, storage)
     elif in_place:
+        storage.return_sidecar(name)
         Backup.objects.filter(pk=backup.pk, state=BackupState.DELETING).update(
             state=BackupState.AVAILABLE, holder="", verdict=None, removed_by="", trashed_at=None
         )
@@ -80,16 +81,18 @@ def backup_resume_trashing(*, backup: Backup, storage: OpenStorage) -> None:
 def backup_untrash(*, backup: Backup, storage: OpenStorage) -> Backup:
     """Bring a trashed backup back to its place; the next cleanup decides about it anew.
 
-    Raises `BackupChangedError` when it is not in the trash any more, and `StorageError` when it cannot be moved.
+    Raises `BackupChangedError` when it is not in the trash any more, `StorageError` when it cannot be moved, and
+    ValueError when the row names no possible file.
     """
+    name = backup.artifact  # a row that names no file raises here, before anything is changed
     with holders.hold() as holder:
         changed = Backup.objects.filter(pk=backup.pk, state=BackupState.TRASHED).update(
             state=BackupState.DELETING, holder=holder
         )
         if not changed:
-            raise BackupChangedError(f"{backup.artifact.relative} is not in the trash any more, so it was left alone.")
+            raise BackupChangedError(f"{name.relative} is not in the trash any more, so it was left alone.")
         try:
-            storage.restore_from_trash(backup.artifact)
+            storage.restore_from_trash(name)
         finally:
             # Back in its place, still in the trash, or gone: the row says whichever it is.
             backup_resume_trashing(backup=backup, storage=storage)
@@ -114,8 +117,9 @@ def backup_purge(
 
 def backup_finish_purge(*, backup: Backup, storage: OpenStorage, now: datetime | None = None) -> None:
     """Carry a purge to its end; safe to repeat after a crash at any point."""
-    # A crash may have left the sidecar behind when its artifact went to the trash.
-    storage.move_sidecar_to_trash(backup.artifact)
+    if storage.has_sidecar(backup.artifact):
+        # A crash left it behind when its artifact went to the trash.
+        storage.move_sidecar_to_trash(backup.artifact)
     storage.purge(backup.artifact)
     Backup.objects.filter(pk=backup.pk, state=BackupState.PURGING).update(
         state=BackupState.DELETED, deleted_at=now or timezone.now(), holder=""
@@ -136,14 +140,16 @@ def _refuse_the_last(backup: Backup, *, floor: int, now: datetime) -> None:
     Copies dated in the future count for nothing. Call it inside the transaction that deletes.
     """
     # Two cleanups may be at the same pair: the lock lets each see what the other took. SQLite has one writer anyway.
-    list(BackupJob.objects.select_for_update(no_key=True).filter(pk=backup.job_id or 0).values_list("pk"))
+    if connection.features.has_select_for_update:
+        list(BackupJob.objects.select_for_update(no_key=True).filter(pk=backup.job_id or 0).values_list("pk"))
     others = (
         Backup.objects.of_pair(backup.job_id or 0, backup.target_id or 0)
         .good()
         .filter(created_at__lte=now)
         .exclude(pk=backup.pk)
+        .order_by()
     )
-    if others.values("pk")[:floor].count() < floor:
+    if not others[floor - 1 : floor].exists():
         raise BackupChangedError(
             f"{backup.artifact.relative} stays: without it the pair would have fewer than {floor} good copies."
         )

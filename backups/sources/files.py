@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from backups.sources.errors import SourceConfigError, SourceError
-from backups.sources.gnutar import GnuTar, find_gnu_tar, printable
+from backups.sources.gnutar import GnuTar, find_gnu_tar
+from scheduling.printable import printable
 
 if TYPE_CHECKING:
     import threading
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from backups.sources.kinds import Log
 
 KIND = "files"
-LABEL = "Files and folders"
 SUFFIX = ".tar"
 
 

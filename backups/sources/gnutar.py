@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Self
 
 from backups.archive.errors import Stopped
 from backups.sources.errors import SourceError
+from scheduling.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -301,10 +302,3 @@ def _readable(line: bytes) -> str:
         return bytes([int(digits, 8)]) if digits != b"\\" and 0x80 <= int(digits, 8) <= 0xFF else match[0]
 
     return printable(_OCTAL.sub(undo, line))
-
-
-def printable(text: str | bytes) -> str:
-    """Make a name fit for one line of a log: control and other unprintable characters are escaped."""
-    raw = os.fsencode(text) if isinstance(text, str) else text
-    decoded = raw.decode("utf-8", "backslashreplace")
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in decoded)

@@ -38,10 +38,7 @@ class SourceKind(Protocol):
     def KIND(self) -> str: ...  # noqa: N802  (a module's constant)
 
     @property
-    def LABEL(self) -> str: ...  # noqa: N802
-
-    @property
-    def SUFFIX(self) -> str: ...  # noqa: N802
+    def SUFFIX(self) -> str: ...  # noqa: N802  (a module's constant)
 
     def clean(self, config: Mapping[str, Any], /) -> dict[str, Any]:
         """Give the configuration in its one stored form, or raise `SourceConfigError`."""

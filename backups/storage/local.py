@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 KIND = "local"
-LABEL = "Local folder"
 
 # What a freshly made file system, or an earlier start of ours, may have put there.
 _HARMLESS = {"lost+found", TRASH, SENTINEL}

@@ -26,7 +26,8 @@ _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 class OpenStorage:
     """Made by `LocalStorage.open`. Every method raises `StorageError` (or a kind of it) instead of OSError.
 
-    After each rename, link or unlink the folders concerned are synced before the method returns.
+    After each rename, link or unlink the folders concerned are synced before the method returns; `move_to_trash` alone
+    leaves that to `move_sidecar_to_trash`.
     """
 
     def __init__(
@@ -101,25 +102,41 @@ class OpenStorage:
                 raise self._missing(name) from error
 
     def move_to_trash(self, name: ArtifactName) -> None:
-        """Move the artifact, not its sidecar; raises `ArtifactMissingError` when it is not in its place."""
+        """Move the artifact, not its sidecar; raises `ArtifactMissingError` when it is not in its place.
+
+        The move is on disk for good only when `move_sidecar_to_trash` has returned, which syncs once for both.
+        """
         with plain_errors(self.label, f"moving {name.relative} to the trash"), self._trash() as trash:
             try:
                 with self._folder(name.folder) as folder:
-                    self._move(folder, name.filename, trash)
+                    move(self._trashing, folder, name.filename, trash, name.filename)
             except (FileNotFoundError, NotADirectoryError) as error:
                 raise self._missing(name) from error
             except FileExistsError as error:
                 raise ArtifactExistsError(f"{self.label}: the trash holds another {name.filename} already.") from error
 
     def move_sidecar_to_trash(self, name: ArtifactName) -> None:
-        """Let the sidecar follow its artifact; nothing happens when it is there already or was lost."""
+        """Let the sidecar follow its artifact, unless it is there already or was lost, and put both moves on disk."""
         with plain_errors(self.label, f"moving {name.sidecar_relative} to the trash"), self._trash() as trash:
-            if self._look(name.folder, name.sidecar_filename) is None:
-                return
-            if self._look(name.folder, name.filename) is not None:
+            in_place = self._look(name.folder, name.sidecar_filename) is not None
+            if in_place and self._look(name.folder, name.filename) is not None:
                 raise StorageError(f"{self.label}: {name.relative} is in its place and keeps its sidecar.")
-            with self._folder(name.folder) as folder:
-                self._move(folder, name.sidecar_filename, trash)
+            with suppress(FileNotFoundError), self._folder(name.folder) as folder:
+                if in_place:
+                    with suppress(FileNotFoundError):
+                        move(self._trashing, folder, name.sidecar_filename, trash, name.sidecar_filename)
+                _sync_move(folder, trash)
+
+    def return_sidecar(self, name: ArtifactName) -> None:
+        """Bring the sidecar of an artifact in its place back from the trash; nothing happens when it is not there.
+
+        After a power cut the disk may hold the sidecar's move to the trash and not that of its artifact.
+        """
+        with plain_errors(self.label, f"restoring {name.sidecar_relative} from the trash"), self._trash() as trash:
+            if _size(trash, name.sidecar_filename) is not None and not self.in_trash(name):
+                # One in its place already is enough; the other is then a stranger's, and is reported.
+                with self._folder(name.folder) as folder, suppress(FileExistsError):
+                    self._move(trash, name.sidecar_filename, folder)
 
     def restore_from_trash(self, name: ArtifactName) -> None:
         """Move the sidecar and then the artifact back; raises `ArtifactMissingError` when it is not in the trash."""
@@ -237,9 +254,13 @@ class OpenStorage:
 
     def _move(self, source: int, filename: str, destination: int) -> None:
         move(self._trashing, source, filename, destination, filename)
-        # The new name must be on disk before the old one is gone from it.
-        sync_folder(destination)
-        sync_folder(source)
+        _sync_move(source, destination)
+
+
+def _sync_move(source: int, destination: int) -> None:
+    # The new name must be on disk before the old one is gone from it.
+    sync_folder(destination)
+    sync_folder(source)
 
 
 def _size(folder: int, filename: str) -> int | None:

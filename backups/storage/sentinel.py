@@ -25,8 +25,8 @@ def check_sentinel(root: int, *, uid: str, label: str, path: Path) -> None:
     found = read_sentinel(root, label=label, path=path)
     if found is None:
         raise SentinelMissingError(
-            f"{label}: {path} has no Keepwell sentinel ({SENTINEL}). Is the disk mounted? If this is a new disk, "
-            "set the storage up again on its page; nothing was touched."
+            f"{label}: {path} has no Keepwell sentinel ({SENTINEL}). Is the disk mounted? Nothing was "
+            "touched. If it is mounted and only this file was lost, have it written again on the storage’s page."
         )
     if found != uid:
         raise ForeignStorageError(

@@ -17,11 +17,12 @@ from backups.models import Backup, Options
 from backups.retention import Verdict
 from backups.services.catalogue import backup_accept
 from backups.services.retention import Pair, plan_pair
-from backups.services.storages import printable_path, storage_backend
+from backups.services.storages import storage_backend
 from backups.services.trash import BackupChangedError, backup_untrash
 from backups.storage import StorageError
 from backups.views.catalogue_filters import CatalogueFilters
 from scheduling.exchange import render_region
+from scheduling.printable import printable
 from scheduling.registry import all_kinds
 
 PAGE_SIZE = 50
@@ -76,7 +77,7 @@ def untrash(request: HttpRequest, uid: str) -> HttpResponse:
     try:
         with storage_backend(backup.storage).open() as storage:
             backup = backup_untrash(backup=backup, storage=storage)
-    except (StorageError, BackupChangedError) as error:
+    except (StorageError, BackupChangedError, ValueError) as error:
         messages.error(request, f"{backup.target_name}, {backup.uid}, was not brought back: {error}")
     else:
         messages.success(request, f"{backup.target_name}, {backup.uid}, is back in its place.")
@@ -107,12 +108,15 @@ def _removing_run(backup: Backup) -> tuple[str, int] | None:
 
 def _place(backup: Backup) -> dict[str, str]:
     """Where the artifact is or was, and the commands that restore it; blank when there is nothing left to restore."""
-    name = backup.artifact
+    try:
+        name = backup.artifact
+    except ValueError as error:
+        return {"path": f"Nowhere: {error}", "restore_command": "", "tar_command": ""}
     in_trash = backup.state in (BackupState.TRASHED, BackupState.PURGING)
     path = f"{backup.storage.path}/{name.trash_relative if in_trash else name.relative}"
-    place = {"path": printable_path(path), "restore_command": "", "tar_command": ""}
+    place = {"path": printable(path), "restore_command": "", "tar_command": ""}
     if backup.state in (BackupState.AVAILABLE, BackupState.TRASHED):
-        place["tar_command"] = f"mkdir /new/folder\ntar --zstd -xf {shlex.quote(printable_path(path))} -C /new/folder"
+        place["tar_command"] = f"mkdir /new/folder\ntar --zstd -xf {shlex.quote(printable(path))} -C /new/folder"
     if backup.state == BackupState.AVAILABLE:
         place["restore_command"] = f"manage.py restore {backup.uid} --to /new/folder"
     return place

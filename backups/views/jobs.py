@@ -12,12 +12,13 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from accounts.permissions import requires
 from backups.coverage import job_pairs, job_rows
-from backups.forms.job import OPTIONS, JobForm, zone_names
+from backups.forms.job import OPTIONS, JobForm
+from backups.forms.zones import zone_names
 from backups.models import BackupJob, BackupRun, Options, Storage, Target
 from backups.services.jobs import job_create, job_delete, job_set_enabled, job_update
 from backups.services.options import effective_policy
 from backups.views.schedules import schedule_preview
-from scheduling.choices import RunTrigger
+from scheduling.choices import FAILING, RunTrigger
 from scheduling.dispatch import scheduled_dispatch
 from scheduling.exchange import posted, render_region
 
@@ -36,7 +37,7 @@ def list_(request: HttpRequest) -> HttpResponse:
         "page": page,
         "rows": rows,
         "total": page.paginator.count,
-        "failing": sum(row.run is not None and row.run.status in ("failed", "lost") for row in rows),
+        "failing": sum(row.run is not None and row.run.status in FAILING for row in rows),
         "has_targets": bool(rows) or Target.objects.exists(),
     }
     return render_region(request, "backups/job_list.html", "jobs", context)

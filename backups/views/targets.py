@@ -14,9 +14,9 @@ from backups.coverage import targets_cover, targets_unprotected, targets_without
 from backups.forms.errors import add_service_errors
 from backups.forms.target import TargetForm
 from backups.models import Backup, Target
-from backups.services.storages import printable_path
 from backups.services.targets import target_create, target_delete, target_problems, target_update
 from scheduling.exchange import posted, wants_region
+from scheduling.printable import printable
 
 PAGE_SIZE = 100
 RECENT = 8
@@ -116,6 +116,6 @@ def test(request: HttpRequest, pk: int) -> HttpResponse:
 
 def _shown_paths(target: Target) -> dict[str, list[str]]:
     return {
-        "paths": [printable_path(path) for path in target.paths],
-        "exclude": [printable_path(pattern) for pattern in target.exclude],
+        "paths": [printable(path) for path in target.paths],
+        "exclude": [printable(pattern) for pattern in target.exclude],
     }

@@ -42,14 +42,14 @@ class Problems:
             self._found.append(problem)
 
     @contextmanager
-    def collecting(self, where: str, *, rename: dict[str, str] | None = None) -> Iterator[None]:
-        """Turn a service's ValidationError in the body into problems; `rename` maps its fields to the file's keys."""
+    def collecting(self, where: str) -> Iterator[None]:
+        """Turn a service's ValidationError in the body into problems."""
         try:
             yield
         except ValidationError as error:
             fields = error.message_dict if hasattr(error, "error_dict") else {NON_FIELD_ERRORS: error.messages}
             for field, messages in fields.items():
-                key = "" if field == NON_FIELD_ERRORS else (rename or {}).get(field, field)
+                key = "" if field == NON_FIELD_ERRORS else field
                 for message in messages:
                     self.add(where, key, message)
 

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import traceback
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.utils import timezone
 
-from backups.choices import BackupState
 from backups.models import Backup, Options, Storage
 from backups.retention import PolicyError
+from backups.services.contents import known_names
 from backups.services.retention import Pair, PairPlan, plan_pair, retention_pairs
 from backups.services.storages import storage_backend
 from backups.services.trash import BackupChangedError, backup_purge, backup_trash
 from backups.storage import StorageError
 from scheduling.choices import RunOutcome
 from scheduling.context import RunContext, RunResult, RunStoppedError
-from scheduling.run_log import printable
+from scheduling.printable import printable
 
 if TYPE_CHECKING:
     from backups.storage import OpenStorage
@@ -129,7 +129,7 @@ def preview(run: MaintenanceRun) -> RunResult:
                 _fail(tally, pair, str(error))
                 continue
             _count(tally, pair_plan)
-            tally.deleted += [(backup.artifact.relative, backup.size) for backup in pair_plan.to_delete]
+            tally.deleted += [(backup.shown_path, backup.size) for backup in pair_plan.to_delete]
             deletions += _deletions(pair_plan)
     result = _result(tally, preview=True)
     return replace(result, figures={**result.figures, "deletions": deletions[:MAX_LISTED]})
@@ -142,7 +142,7 @@ def _deletions(pair_plan: PairPlan) -> list[dict[str, Any]]:
             "job_id": pair_plan.pair.job.pk,
             "target_id": pair_plan.pair.target_id,
             "uid": verdict.uid,
-            "path": pair_plan.backups[verdict.uid].artifact.relative,
+            "path": pair_plan.backups[verdict.uid].shown_path,
             "size": pair_plan.backups[verdict.uid].size,
             "reasons": [reason.to_mapping() for reason in verdict.reasons],
         }
@@ -201,7 +201,7 @@ def _apply(
     for verdict in plan.delete:
         context.checkpoint()
         backup = pair_plan.backups[verdict.uid]
-        path = _path(backup)
+        path = backup.shown_path
         try:
             backup_trash(
                 backup=backup,
@@ -232,7 +232,7 @@ def _purge(options: Options, now: datetime, context: RunContext, storages: Stora
     due = Backup.objects.trashed().filter(trashed_at__lte=before).select_related("storage").order_by("trashed_at", "pk")
     for backup in due:
         context.checkpoint()
-        path = _path(backup)
+        path = backup.shown_path
         try:
             backup_purge(
                 backup=backup,
@@ -260,38 +260,13 @@ def _report_unknown(context: RunContext, storages: Storages, tally: Tally) -> No
     for storage in Storage.objects.all():
         try:
             handle = storages.open(storage)
-            known = KnownFiles(storage)
-            for path in handle.unknown_files(known):
+            for path in handle.unknown_files(known_names(storage)):
                 # Anybody's file, so its name may be anything; what cannot be text cannot be stored.
                 tally.unknown_files.append(printable(f"{storage.name}: {path}"))
         except StorageError as error:
             context.warning(f"{storage.name} was not looked through for unknown files: {error}")
     for path in tally.unknown_files[:MAX_UNKNOWN_LISTED]:
         context.warning(f"{path} is not in the catalogue. It was left alone.")
-
-
-class KnownFiles:
-    """Answers whether the catalogue lists a relative path of one storage."""
-
-    def __init__(self, storage: Storage) -> None:
-        rows = Backup.objects.filter(storage=storage).exclude(state=BackupState.DELETED)
-        self._names: set[str] = set()
-        for backup in rows.only("folder", "suffix", "created_at", "uid").iterator():
-            # A row whose values name no file: whatever it stood for is then reported as unknown.
-            with suppress(ValueError):
-                # In the trash or out of it: which of the two is not this list's question.
-                self._names |= {backup.artifact.relative, backup.artifact.trash_relative}
-
-    def __contains__(self, path: object) -> bool:
-        return path in self._names
-
-
-def _path(backup: Backup) -> str:
-    """The artifact's name for people, also of a row whose values name no file."""
-    try:
-        return backup.artifact.relative
-    except ValueError:
-        return f"{backup.folder}/{backup.uid}"
 
 
 def _count(tally: Tally, pair_plan: PairPlan) -> dict[str, Any]:

@@ -14,15 +14,15 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from accounts.permissions import requires
 from backups.forms.errors import add_service_errors
+from backups.forms.zones import zone_names
 from backups.models import Options
 from maintenance import services
 from maintenance.forms import MaintenanceJobForm
 from maintenance.models import MaintenanceJob, MaintenanceRun
-from maintenance.views.zones import zone_names
 from scheduling.choices import RunTrigger
 from scheduling.dispatch import scheduled_dispatch
 from scheduling.exchange import render_region, wants_region
-from scheduling.filters import chips, link, status_chips, status_filter, with_status
+from scheduling.filters import chips, filtered, link, status_chips, status_filter
 from scheduling.items import ScheduledItem
 from scheduling.paging import run_page
 from scheduling.upcoming import next_fire, schedule_words
@@ -142,6 +142,4 @@ def _runs(job: MaintenanceJob | None, status: str) -> Any:
     # The figures the table shows, without the long lists that lie beside them.
     figures = {f"figure_{name}": KeyTransform(name, "result_json") for name in FIGURES}
     runs: Any = MaintenanceRun.objects.defer("result_json", "params").annotate(**figures)
-    if job is not None:
-        runs = runs.filter(job=job)
-    return with_status(runs, status)
+    return filtered(runs, status=status, job=job)

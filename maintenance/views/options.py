@@ -11,13 +11,13 @@ from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from accounts.permissions import requires
+from backups.forms.zones import zone_names
 from backups.models import Options
 from backups.retention import PolicyError
 from backups.services.options import effective_policy, options_clean, options_update
 from maintenance import services, trial
 from maintenance.forms import OptionsForm
 from maintenance.models import MaintenanceJob
-from maintenance.views.zones import zone_names
 from scheduling.choices import RunTrigger
 from scheduling.dispatch import scheduled_dispatch
 from scheduling.exchange import render_region

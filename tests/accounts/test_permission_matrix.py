@@ -37,6 +37,28 @@ BODIES: dict[str, dict[str, object]] = {
     "/api/v1/maintenance/jobs": {"key": "cleanup_weekly", "job_type": "retention_cleanup"},
 }
 
+# What a page's last word, or an operation's method, does to the noun before it: the permission must be no less.
+VERBS = {
+    "list": "view",
+    "detail": "view",
+    "words": "view",
+    "create": "add",
+    "edit": "change",
+    "save": "change",
+    "toggle": "change",
+    "test": "change",
+    "check": "change",
+    "initialise": "change",
+    "preview": "change",
+    "delete": "delete",
+    "run": "run",
+    "accept": "accept",
+    "untrash": "untrash",
+}
+METHODS = {"GET": "view", "POST": "add", "PATCH": "change", "DELETE": "delete"}
+# Pages whose name says something else: both make rows, or the first look at what one may change.
+OTHERWISE = {"dashboard": {"view"}, "backups:protect": {"add"}, "maintenance:options_edit": {"view"}}
+
 PAGES = [route for route in routes() if not route.is_public and not route.is_api]
 OPERATIONS = [
     pytest.param(route, method, id=f"{method} {route.path}")
@@ -53,6 +75,11 @@ def app_and_noun(route: Route) -> tuple[str, str]:
         return app, name.partition("_")[0]
     before = route.path.partition("<")[0].strip("/").split("/")
     return next((part for part in before if part in VIEWED_APPS), "backups"), before[-1].removesuffix("s")
+
+
+def actions(permissions: tuple[str, ...] | None) -> set[str]:
+    """{"delete"} for ("backups.delete_target",)."""
+    return {permission.partition(".")[2].partition("_")[0] for permission in permissions or ()}
 
 
 def sample_url(route: Route) -> str:
@@ -100,6 +127,21 @@ def test_every_page_says_which_permission_it_needs(route: Route) -> None:
 @pytest.mark.parametrize(("route", "method"), OPERATIONS)
 def test_every_api_operation_says_which_permission_it_needs(route: Route, method: str) -> None:
     assert getattr(route.operations[method], "required_permissions", ()), f"{route.path} needs @requires_api"
+
+
+@pytest.mark.parametrize("route", PAGES, ids=lambda route: route.name)
+def test_a_page_needs_the_permission_for_what_its_name_says(route: Route) -> None:
+    if route.name.startswith("accounts:"):
+        return
+    wanted = OTHERWISE.get(route.name) or {VERBS[route.name.rpartition("_")[2]]}
+    assert actions(route.required_permissions) == wanted
+
+
+@pytest.mark.parametrize(("route", "method"), OPERATIONS)
+def test_an_api_operation_needs_the_permission_for_what_it_does(route: Route, method: str) -> None:
+    last = route.path.rstrip("/").rpartition("/")[2]
+    wanted = {"run": "run", "preview": "view"}.get(last, METHODS[method])
+    assert actions(getattr(route.operations[method], "required_permissions", None)) == {wanted}
 
 
 @pytest.mark.django_db

@@ -178,6 +178,7 @@ def test_a_backup_job_is_added_and_changed_with_its_targets(admin_client: Client
         pytest.param({"retention": "[1]"}, "a table of rules is expected", id="policy that is a list"),
         pytest.param({"retention": '{"keep_within": "\\ud800"}'}, "surrogate", id="policy with half a character"),
         pytest.param({"targets": []}, "at least one target", id="targets"),
+        pytest.param({"targets": ["9" * 40]}, "Select a valid choice", id="a target beyond what a database counts"),
     ],
 )
 def test_a_backup_job_that_makes_no_sense_is_refused_with_the_reason(

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from backups.archive import ExtractSummary, MemberKind, extract_archive, open_members
+from backups.archive import ExtractSummary, MemberKind, extract_archive
+from backups.archive.members import MemberStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -177,8 +178,8 @@ def test_part_of_the_system_comes_back_exactly(pack: Callable[..., Path], tmp_pa
 
 
 def test_members_are_listed_as_they_are(nasty_tree: Path, pack: Callable[..., Path]) -> None:
-    with pack(nasty_tree).open("rb") as file:
-        members = {member.path.rsplit(b"/", 1)[-1]: member for member in open_members(file)}
+    with pack(nasty_tree).open("rb") as file, MemberStream(file) as stream:
+        members = {member.path.rsplit(b"/", 1)[-1]: member for member in stream}
 
     assert members[b"\xff\xfe not utf-8"].size == 7
     assert members[b"sparse"].size == 90_000_001

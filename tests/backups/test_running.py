@@ -158,6 +158,14 @@ def test_a_copy_under_half_the_usual_size_is_suspect(tmp_path: Path) -> None:
     assert run.outcome == "warning"
 
 
+def test_suspect_copies_do_not_make_small_ones_usual(tmp_path: Path) -> None:
+    job = make_job(tmp_path)
+    add_backup(job, now() - timedelta(days=9), content=b"x" * 1_000_000)
+    for day in range(1, 6):
+        add_backup(job, now() - timedelta(days=day), content=b"x", suspect_reason="it is far too small")
+    assert Backup.objects.get(run=run_job(job)).suspect_reason.endswith("the copy before it")
+
+
 def test_a_target_that_another_run_is_at_waits_for_its_turn(tmp_path: Path) -> None:
     job = make_job(tmp_path)
     target = job.targets.get()

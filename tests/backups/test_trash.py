@@ -40,6 +40,28 @@ def trashed(tmp_path: Path) -> Backup:
     return backup
 
 
+@pytest.mark.parametrize("minimum_keep", [0, 1])
+def test_the_last_good_copy_stays_whatever_it_is_told(tmp_path: Path, minimum_keep: int) -> None:
+    job = make_job(tmp_path)
+    backup = add_backup(job, now() - timedelta(days=1))
+    with (
+        holders.hold() as holder,
+        storage_backend(job.storage).open() as storage,
+        pytest.raises(BackupChangedError, match="fewer than 1 good copies"),
+    ):
+        backup_trash(
+            backup=backup,
+            storage=storage,
+            minimum_keep=minimum_keep,
+            verdict={"keep": False},
+            removed_by="maintenance:1",
+            holder=holder,
+        )
+    backup.refresh_from_db()
+    assert backup.state == BackupState.AVAILABLE
+    assert artifact_path(backup).is_file()
+
+
 def untrash(backup: Backup) -> Backup:
     with storage_backend(backup.storage).open() as storage:
         return backup_untrash(backup=backup, storage=storage)

@@ -74,7 +74,7 @@ def rows() -> dict[str, list[dict[str, object]]]:
 def test_the_promised_file_works_as_written(run: Run, write: Write, tmp_path: Path) -> None:
     ended = run("apply", write(PROMISED))
     assert ended.status == 0, ended.err
-    assert "created backup_jobs “nightly”" in ended.out
+    assert "created backup job “nightly”" in ended.out
     job = BackupJob.objects.get()
     assert (job.name, job.schedule, job.timezone) == ("nightly", "30 2 * * *", "")
     assert (job.enabled, job.retention) == (True, None)
@@ -135,7 +135,7 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(run: Run, write: Wri
     before = rows()
     ended = run("apply", write(PROMISED), "--dry-run")
     assert ended.status == 0
-    assert "would be created storages “nas”" in ended.out
+    assert "would be created storage “nas”" in ended.out
     assert "this was a dry run" in ended.out
     assert rows() == before
     assert not (tmp_path / "backups").exists()

@@ -13,7 +13,7 @@ from django.utils import timezone
 from backups.archive import ExtractError
 from backups.choices import BackupState
 from backups.models import Backup, BackupJob, Storage
-from backups.services.restore import backup_restore
+from backups.services.restore import DestinationRefusedError, backup_restore
 from backups.storage.names import SENTINEL
 from tests.commands.conftest import Run
 from tests.factories import BackupFactory
@@ -233,6 +233,17 @@ def test_an_empty_destination_is_used(run: Run, backup: Backup, tmp_path: Path) 
     out = tmp_path / "out"
     out.mkdir()
     assert run("restore", backup.uid, "--to", str(out)).status == 0
+
+
+def test_a_used_destination_is_refused_before_the_artifact_is_read(backup: Backup, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "mine").touch()
+    artifact(backup).write_bytes(b"no longer an archive")
+    with pytest.raises(DestinationRefusedError, match="is not empty"):
+        backup_restore(backup=backup, destination=out, stop=threading.Event(), log=ignore, progress=ignore)
+    backup.refresh_from_db()
+    assert backup.state == BackupState.AVAILABLE
 
 
 @pytest.mark.parametrize(

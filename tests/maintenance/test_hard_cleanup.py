@@ -15,7 +15,7 @@ from backups.models import Backup, BackupJob
 from backups.services.options import options_update
 from backups.services.recovery import backups_recover
 from backups.services.storages import storage_backend
-from backups.services.trash import BackupChangedError, backup_trash
+from backups.services.trash import BackupChangedError, backup_purge, backup_trash
 from backups.storage import ArtifactName, OpenStorage, StorageError
 from maintenance.models import MaintenanceJob, MaintenanceRun
 from scheduling.choices import RunStatus, RunTrigger
@@ -149,6 +149,41 @@ def test_a_policy_that_cannot_be_read_deletes_nothing(
     run = clean_up(cleanup)
     assert run.status == RunStatus.FAILED
     assert job.backups.available().count() == 10
+
+
+def test_a_disk_that_goes_between_two_deletions_keeps_what_is_left(tmp_path: Path, cleanup: MaintenanceJob) -> None:
+    job = make_job(tmp_path)
+    ten_days(job)
+    options_update(retention={"keep_last": 3})
+    place, away = Path(job.storage.path), tmp_path / "away"
+
+    def unmount_after_the_first(_level: str, _text: str) -> None:
+        if Backup.objects.trashed().exists() and not away.exists():
+            place.rename(away)
+            place.mkdir()
+
+    run = clean_up(cleanup, echo=unmount_after_the_first)
+    assert run.status == RunStatus.FAILED
+    assert "Check the mount" in run.message
+    assert (Backup.objects.trashed().count(), Backup.objects.available().count()) == (1, 9)
+    assert list(place.iterdir()) == []
+    place.rmdir()
+    away.rename(place)
+    assert_catalogue_matches_storage(job.storage)
+
+
+def test_what_came_to_the_trash_since_the_plan_is_not_purged(tmp_path: Path) -> None:
+    """R15, in the purging statement: brought back and trashed again, its hours begin anew."""
+    job = make_job(tmp_path)
+    backup = add_backup(job, now() - timedelta(days=2), state=BackupState.TRASHED, trashed_at=now())
+    due_before = now() - timedelta(hours=72)
+    with (
+        storage_backend(job.storage).open() as storage,
+        pytest.raises(BackupChangedError, match="no longer due"),
+    ):
+        backup_purge(backup=backup, storage=storage, holder="", trashed_before=due_before)
+    backup.refresh_from_db()
+    assert backup.state == BackupState.TRASHED
 
 
 def test_a_disk_that_goes_just_before_the_move_leaves_no_row_that_says_missing(

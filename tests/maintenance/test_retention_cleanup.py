@@ -340,7 +340,6 @@ def test_the_catalogue_says_it_first_and_the_sidecar_goes_last(tmp_path: Path, m
     assert seen == [
         ("move_to_trash", "deleting"),
         ("move_sidecar_to_trash", "deleting"),
-        ("move_sidecar_to_trash", "purging"),
         ("purge", "purging"),
     ]
     removed = [name for name in unlinked if ".tar.zst" in name]

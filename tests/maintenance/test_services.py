@@ -7,6 +7,8 @@ from django.core.exceptions import ValidationError
 
 from maintenance.models import MaintenanceJob
 from maintenance.services import (
+    CLEANUP_MANUAL,
+    CLEANUP_NIGHTLY,
     get_job,
     get_job_by_key,
     get_run,
@@ -88,3 +90,19 @@ def test_a_running_job_is_not_deleted_and_a_waiting_run_is_cancelled() -> None:
     job_delete(job=waiting.job)
     waiting.refresh_from_db()
     assert (waiting.status, waiting.job) == ("cancelled", None)
+
+
+@pytest.mark.parametrize("key", [CLEANUP_NIGHTLY, CLEANUP_MANUAL])
+def test_a_default_cleanup_job_is_not_deleted(key: str) -> None:
+    job = MaintenanceJobFactory(key=key)
+    with pytest.raises(ValidationError, match="cannot be deleted"):
+        job_delete(job=job)
+    assert MaintenanceJob.objects.filter(pk=job.pk).exists()
+
+
+def test_the_cleanup_by_hand_never_gets_a_schedule() -> None:
+    job = MaintenanceJobFactory(key=CLEANUP_MANUAL, schedule_cron="")
+    with pytest.raises(ValidationError, match="never scheduled") as caught:
+        job_update(job=job, schedule_cron="0 3 * * *")
+    assert list(caught.value.message_dict) == ["schedule_cron"]
+    assert job_update(job=job, name="By hand").schedule_cron == ""

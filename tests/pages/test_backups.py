@@ -10,15 +10,17 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from backups.choices import BackupState
 from backups.models import Backup, BackupRun
 from backups.services.options import options_update
 from backups.services.storages import storage_backend
 from backups.services.trash import backup_purge, backup_trash
+from backups.storage.names import SENTINEL
 from scheduling.choices import RunTrigger
 from scheduling.dispatch import scheduled_dispatch
 from tests import factories
 from tests.pages.people import HTMX, sign_in
-from tests.support import add_backup, make_job
+from tests.support import add_backup, default_jobs, make_job
 
 pytestmark = pytest.mark.django_db
 
@@ -256,3 +258,26 @@ def test_the_page_of_a_backup_asks_few_queries_however_many_its_pair_has(client:
     job = factories.BackupJobFactory()
     page(client, LIST)
     assert fill(1) == fill(40)
+
+
+@pytest.mark.parametrize("state", [BackupState.AVAILABLE, BackupState.TRASHED])
+def test_a_damaged_row_that_names_no_file_breaks_no_page(client: Client, tmp_path: Path, state: BackupState) -> None:
+    job = make_job(tmp_path)
+    backup = add_backup(job, timezone.now() - timedelta(days=2), state=state, trashed_at=timezone.now())
+    add_backup(job, timezone.now())
+    Backup.objects.filter(pk=backup.pk).update(folder="../elsewhere")
+    options_update(retention={"keep_last": 1})
+    default_jobs()
+    for url in ("/", "/backups/", "/storages/", "/targets/", job.get_absolute_url(), "/options/retention/run/"):
+        assert client.get(url).status_code == 200, url
+    assert "is not an artifact" in client.get(backup.get_absolute_url()).content.decode()
+    answer = client.post(f"/backups/{backup.uid}/untrash/", follow=True)
+    assert "was not brought back" in answer.content.decode()
+    preview = client.post("/api/v1/settings/retention/preview", {}, content_type="application/json")
+    assert preview.status_code == 200
+    (Path(job.storage.path) / SENTINEL).unlink()
+    answer = client.post(f"/storages/{job.storage.pk}/initialise/", follow=True)
+    backup.refresh_from_db()
+    assert backup.state == state
+    said = "1 of the 2 backups" if state == BackupState.AVAILABLE else "has its sentinel again"
+    assert said in answer.content.decode()

@@ -9,6 +9,7 @@ import pytest
 from django.contrib.auth.models import Group, User
 from django.test import Client
 from django.utils import timezone
+from django_apscheduler.models import DjangoJob
 
 from backups.choices import BackupState
 from backups.models import BackupJob, Options
@@ -201,8 +202,6 @@ def test_names_are_escaped(admin_client: Client, well: BackupJob) -> None:
 
 
 def test_the_foot_names_the_next_run(admin_client: Client, well: BackupJob) -> None:
-    from django_apscheduler.models import DjangoJob
-
     DjangoJob.objects.create(
         id=f"backup:{well.pk}", next_run_time=timezone.now() + timedelta(hours=3, minutes=12, seconds=30), job_state=b""
     )

@@ -65,6 +65,22 @@ def test_a_row_says_what_happened_by_whom_and_how_long_it_took(admin_client: Cli
 
 
 @pytest.mark.parametrize(
+    ("status", "names"), [("active", {"queued", "running"}), ("failed", {"failed"}), ("lost", set())]
+)
+def test_a_job_and_a_state_together_leave_the_jobs_own_runs(admin_client: Client, status: str, names: set[str]) -> None:
+    job, other = BackupJobFactory(), BackupJobFactory()
+    runs = {
+        "queued": BackupRunFactory(job=job),
+        "running": BackupRunFactory(job=job, running=True),
+        "failed": BackupRunFactory(job=job, failed=True),
+    }
+    for values in ({}, {"running": True}, {"failed": True}):
+        BackupRunFactory(job=other, **values)
+    html = page(admin_client, f"?kind=backup&job={job.pk}&status={status}")
+    assert set(listed(html)) == {f"backup {runs[name].pk}" for name in names}
+
+
+@pytest.mark.parametrize(
     ("query", "names"),
     [
         ("?kind=backup", {"ok", "bad", "warned", "waiting"}),

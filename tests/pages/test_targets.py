@@ -94,7 +94,16 @@ def test_a_target_is_changed_and_keeps_its_kind(client: Client) -> None:
 def test_a_path_that_is_no_text_is_shown_escaped(client: Client) -> None:
     target = factories.TargetFactory(config={"paths": ["/srv/caf\udce9"], "exclude": ["\udce9"]})
     for url in (LIST, f"/targets/{target.pk}/", f"/targets/{target.pk}/edit/"):
-        assert "/srv/caf\\udce9" in page(client, url)
+        assert "/srv/caf\\xe9" in page(client, url)
+
+
+def test_a_path_that_is_shown_escaped_survives_a_change_of_the_name(client: Client) -> None:
+    config = {"paths": ["/srv/bell\x07"], "exclude": ["*\x1b"]}
+    target = factories.TargetFactory(config=config)
+    shown = {"name": "bells", "paths": r"/srv/bell\x07", "exclude": r"*\x1b"}
+    assert client.post(f"/targets/{target.pk}/edit/", shown).status_code == 302
+    target.refresh_from_db()
+    assert (target.name, target.config) == ("bells", config)
 
 
 def test_deleting_a_target_asks_first_and_leaves_its_backups(client: Client, tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -9,7 +11,7 @@ from maintenance.models import MaintenanceRun
 from scheduling.choices import RunStatus, RunTrigger
 from scheduling.dispatch import scheduled_dispatch
 from tests.factories import BackupJobFactory, MaintenanceJobFactory
-from tests.support import make_job
+from tests.support import make_job, now
 
 pytestmark = pytest.mark.django_db
 
@@ -28,6 +30,16 @@ def test_what_the_clock_fires_is_recorded_for_its_slot_and_not_run() -> None:
     assert run.slot is not None
     assert run.slot.second == 0
     assert scheduled_dispatch("backup", str(job.pk)) == run
+
+
+@pytest.mark.parametrize("zone", ["Asia/Kathmandu", "Pacific/Kiritimati"])
+def test_the_slot_is_the_time_in_the_schedules_zone(zone: str) -> None:
+    run = scheduled_dispatch("backup", BackupJobFactory(schedule="0 3 * * *", timezone=zone).pk)
+    assert run is not None
+    assert run.slot is not None
+    local = run.slot.astimezone(ZoneInfo(zone))
+    assert (local.hour, local.minute) == (3, 0)
+    assert timedelta(0) <= now() - run.slot < timedelta(days=1)
 
 
 def test_the_clock_records_nothing_for_a_job_that_was_switched_off_meanwhile() -> None:

@@ -26,7 +26,13 @@ from scheduling.ledger import execute_run, run_claim, run_finish, run_record, ru
 from scheduling.registry import get_kind, register_kind
 from scheduling.run_log import RunLog
 from scheduling.worker import SchedulerProcess, Worker
-from tests.factories import BackupJobFactory, BackupRunFactory, MaintenanceJobFactory, TargetFactory
+from tests.factories import (
+    BackupJobFactory,
+    BackupRunFactory,
+    MaintenanceJobFactory,
+    MaintenanceRunFactory,
+    TargetFactory,
+)
 
 pytestmark = pytest.mark.django_db
 SLOT = datetime(2026, 11, 24, 3, tzinfo=UTC)
@@ -142,6 +148,12 @@ def test_runs_whose_target_is_taken_do_not_keep_others_from_their_turn() -> None
     free = BackupRunFactory()
     without_a_job = BackupRunFactory(job=None)
     assert Worker(size=2)._waiting() == [("backup", free.pk), ("backup", without_a_job.pk)]
+
+
+def test_a_job_that_is_running_does_not_get_a_second_thread() -> None:
+    active = MaintenanceRunFactory(running=True)
+    MaintenanceRunFactory(job=active.job)
+    assert Worker(size=1)._waiting() == []
 
 
 def test_a_run_whose_job_was_deleted_meanwhile_fails_and_does_nothing() -> None:

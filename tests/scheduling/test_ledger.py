@@ -13,7 +13,15 @@ from maintenance.models import MaintenanceJob, MaintenanceRun
 from scheduling import holders
 from scheduling.choices import RunOutcome, RunStatus, RunTrigger
 from scheduling.context import RunContext, RunFailedError, RunResult
-from scheduling.ledger import execute_run, run_claim, run_finish, run_record, runs_recover
+from scheduling.ledger import (
+    execute_run,
+    run_cancel_queued,
+    run_claim,
+    run_finish,
+    run_record,
+    runs_mark_lost,
+    runs_recover,
+)
 from scheduling.registry import get_kind, register_kind
 from scheduling.run_log import MAX_LINES
 from tests.factories import BackupRunFactory, MaintenanceJobFactory, MaintenanceRunFactory
@@ -44,6 +52,23 @@ def test_a_slot_has_one_run_however_often_it_fires() -> None:
     first = record(job, slot=SLOT, trigger=RunTrigger.SCHEDULE)
     assert record(job, slot=SLOT, trigger=RunTrigger.SCHEDULE) == first
     assert job.runs.count() == 1
+
+
+def test_a_slot_whose_run_is_over_is_not_run_again() -> None:
+    job = MaintenanceJobFactory()
+    first = record(job, slot=SLOT, trigger=RunTrigger.SCHEDULE)
+    MaintenanceRun.objects.update(status=RunStatus.SUCCEEDED, started_at=SLOT, finished_at=SLOT)
+    assert record(job, slot=SLOT, trigger=RunTrigger.SCHEDULE) == first
+    assert job.runs.count() == 1
+
+
+@pytest.mark.parametrize("factory", [BackupRunFactory, MaintenanceRunFactory], ids=["backup", "maintenance"])
+def test_the_database_allows_one_run_for_a_slot(factory: Any) -> None:
+    over = {"status": "succeeded", "started_at": SLOT, "finished_at": SLOT, "slot": SLOT}
+    run = factory(**over)
+    factory(**over)  # another job's
+    with pytest.raises(IntegrityError), transaction.atomic():
+        factory(job=run.job, **over)
 
 
 def test_asking_twice_by_hand_gives_the_waiting_run_back() -> None:
@@ -116,6 +141,40 @@ def test_a_holder_whose_fence_has_passed_changes_nothing() -> None:
     assert run is not None
     MaintenanceRun.objects.update(fence=run.fence + 1)
     assert not run_finish(kind=kind, run=run, status=RunStatus.SUCCEEDED, result=RunResult(message="late"))
+    run.refresh_from_db()
+    assert run.status == RunStatus.RUNNING
+
+
+@pytest.mark.parametrize("status", [RunStatus.LOST, RunStatus.CANCELLED])
+def test_a_run_that_is_over_stays_as_it_ended(status: RunStatus) -> None:
+    kind, job = get_kind("maintenance"), MaintenanceJobFactory()
+    claimed = run_claim(kind=kind, run_id=record(job).pk, holder="one")
+    assert claimed is not None
+    MaintenanceRun.objects.update(status=status, finished_at=SLOT, message="It ended.")
+    late = RunResult(message="too late")
+    assert not run_finish(kind=kind, run=claimed, status=RunStatus.SUCCEEDED, result=late)
+    claimed.refresh_from_db()
+    assert (claimed.status, claimed.message, claimed.finished_at) == (status, "It ended.", SLOT)
+
+
+def test_only_a_waiting_run_is_cancelled_before_it_starts() -> None:
+    kind, run = get_kind("maintenance"), record(MaintenanceJobFactory())
+    assert run_claim(kind=kind, run_id=run.pk, holder="one") is not None
+    assert not run_cancel_queued(kind=kind, run_id=run.pk, message="too late")
+    run.refresh_from_db()
+    assert (run.status, run.message) == (RunStatus.RUNNING, "")
+
+
+def test_a_run_that_another_process_claimed_meanwhile_is_not_called_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = record(MaintenanceJobFactory())
+    assert run_claim(kind=get_kind("maintenance"), run_id=run.pk, holder="gone") is not None
+
+    def claimed_again(_name: str) -> bool:
+        MaintenanceRun.objects.update(fence=2)
+        return False
+
+    monkeypatch.setattr(holders, "is_held", claimed_again)
+    assert runs_mark_lost() == 0
     run.refresh_from_db()
     assert run.status == RunStatus.RUNNING
 
@@ -224,6 +283,6 @@ def test_the_log_is_bounded_and_escapes_what_could_forge_a_line(performing: Call
     run = execute_run("maintenance", record(MaintenanceJobFactory()).pk)
     assert run is not None
     lines = list(run.log_lines.values_list("text", flat=True))
-    assert lines[0] == r"name with \x1b[31m and \udce9"
+    assert lines[0] == r"name with \x1b[31m and \xe9"
     assert len(lines) == MAX_LINES + 1
     assert "not kept" in lines[-1]

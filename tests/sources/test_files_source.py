@@ -16,7 +16,7 @@ import pytest
 
 from backups.archive import Stopped
 from backups.sources import SOURCES, SourceConfigError, SourceError
-from backups.sources.gnutar import printable
+from scheduling.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -27,7 +27,7 @@ from backups.storage import (
     StorageOfflineError,
     new_uid,
 )
-from backups.storage.moving import Move, move_by_link, move_by_rename, move_by_reservation
+from backups.storage.moving import PUBLISHING, TRASHING, Move, move_by_link, move_by_rename, move_by_reservation
 from backups.storage.names import SENTINEL
 
 CREATED = datetime(2026, 11, 24, 2, 30, tzinfo=UTC)
@@ -49,6 +49,8 @@ WAYS = [
     pytest.param((move_by_rename,), id="rename"),
     pytest.param((move_by_reservation,), id="reservation"),
     pytest.param((unsupported, unsupported, move_by_reservation), id="fallback"),
+    pytest.param(PUBLISHING, id="as published"),
+    pytest.param(TRASHING, id="as trashed"),
 ]
 
 
@@ -260,6 +262,50 @@ def test_a_move_that_was_interrupted_between_link_and_unlink_is_completed(
     os.link(place / name.relative, place / name.trash_relative)
     opened.move_to_trash(name)
     assert files(place) == {name.trash_relative, name.sidecar_relative}
+
+
+@pytest.mark.parametrize("sidecar", ["there", "lost", "moved already"])
+def test_a_deletion_is_on_disk_before_anyone_is_told_of_it(
+    sidecar: str,
+    opened: OpenStorage,
+    place: Path,
+    name: ArtifactName,
+    publish: Publish,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    publish(opened, name)
+    opened.move_to_trash(name)
+    if sidecar == "lost":
+        (place / name.sidecar_relative).unlink()
+    if sidecar == "moved already":
+        (place / name.sidecar_relative).rename(place / f"{name.trash_relative}.meta.json")
+    synced: list[tuple[str, int]] = []
+    real = os.fsync
+
+    def watched(handle: int) -> None:
+        folder = Path(f"/proc/self/fd/{handle}").readlink()
+        synced.append((folder.name, len(list(folder.iterdir()))))
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    opened.move_sidecar_to_trash(name)
+    assert synced == [(".keepwell-trash", 1 if sidecar == "lost" else 2), ("etc", 0)], "the new name before the old"
+
+
+def test_a_sidecar_that_went_to_the_trash_alone_comes_back(
+    opened: OpenStorage, place: Path, name: ArtifactName, publish: Publish
+) -> None:
+    publish(opened, name)
+    opened.return_sidecar(name)
+    assert files(place) == {name.relative, name.sidecar_relative}
+    (place / name.sidecar_relative).rename(place / f"{name.trash_relative}.meta.json")
+    for _ in range(2):
+        opened.return_sidecar(name)
+    assert files(place) == {name.relative, name.sidecar_relative}
+    opened.move_to_trash(name)
+    opened.move_sidecar_to_trash(name)
+    opened.return_sidecar(name)
+    assert files(place) == {name.trash_relative, f"{name.trash_relative}.meta.json"}, "its artifact is in the trash"
 
 
 def test_a_sidecar_stays_with_an_artifact_that_is_in_its_place(

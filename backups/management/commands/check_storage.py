@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
 from typing import Any, override
 
@@ -11,7 +12,7 @@ from backups.services.contents import StorageContents, storage_contents
 from backups.services.storages import storage_initialise
 from backups.storage import ForeignStorageError, SentinelMissingError, StorageError
 from scheduling.command import MAX_LISTED, KeepwellCommand, failed, refused, sentences, unknown_name
-from scheduling.run_log import printable
+from scheduling.printable import printable
 
 
 class Command(KeepwellCommand):
@@ -45,7 +46,8 @@ class Command(KeepwellCommand):
         try:
             contents = storage_contents(storage)
         except SentinelMissingError as error:
-            raise refused(f"{error} If the disk is mounted: check_storage “{storage.name}” --initialise") from error
+            command = f"check_storage {shlex.quote(storage.name)} --initialise"
+            raise refused(f"{error} The command for that: {command}") from error
         except ForeignStorageError as error:
             raise refused(str(error)) from error
         except StorageError as error:

@@ -72,13 +72,19 @@ def applied_text(applied: Applied, *, dry_run: bool) -> str:
         for change in applied.of(action):
             detail = ", ".join(change.fields) or change.reason
             prefix = "" if action == Action.KEPT else would
-            lines.append(f"{prefix}{action} {change.table} “{change.name}”{f': {detail}' if detail else ''}")
+            lines.append(f"{prefix}{action} {_words(change)}{f': {detail}' if detail else ''}")
     if not applied.is_change:
         lines.append("Nothing would change." if dry_run else "Nothing changed.")
     elif dry_run:
         lines.append("Nothing was changed: this was a dry run.")
     lines.append(f"unchanged: {len(applied.of(Action.UNCHANGED))}")
     return "\n".join(lines)
+
+
+def _words(change: Change) -> str:
+    """One entry as people call it: the tables of the file are named for many."""
+    noun = change.table.replace("_", " ")
+    return noun if change.table == "options" else f"{noun.removesuffix('s')} “{change.name}”"
 
 
 def _change_mapping(change: Change) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from maintenance.models import MaintenanceJob, MaintenanceRun
 from maintenance.running import preview_maintenance_job
 from scheduling.command import KeepwellCommand, bad_input, failed, unknown_name
 from scheduling.context import RunResult
-from scheduling.run_log import printable
+from scheduling.printable import printable
 
 
 class Command(KeepwellCommand):
