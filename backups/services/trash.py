@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from backups.choices import BackupState
 from backups.models import Backup, BackupJob
+from backups.querysets import BackupQuerySet
 from backups.services.catalogue import backup_mark_missing
 from backups.storage import OpenStorage, StorageError
 from scheduling import holders
@@ -44,10 +45,20 @@ def backup_trash(
     """
     name = backup.artifact  # a row that names no file raises here, before anything is changed
     with transaction.atomic():
-        _refuse_the_last(backup, floor=max(1, minimum_keep), now=now or timezone.now())
-        changed = Backup.objects.filter(pk=backup.pk, state=BackupState.AVAILABLE).update(
-            state=BackupState.DELETING, holder=holder, verdict=verdict, removed_by=removed_by, state_reason=""
-        )
+        others = _refuse_the_last(backup, floor=max(1, minimum_keep), now=now or timezone.now())
+        deleting = {
+            "state": BackupState.DELETING,
+            "holder": holder,
+            "verdict": verdict,
+            "removed_by": removed_by,
+            "state_reason": "",
+        }
+        available = Backup.objects.filter(pk=backup.pk, state=BackupState.AVAILABLE)
+        # Most copies are not verified, and one statement both makes sure of that and takes them.
+        changed = available.filter(verified_at__isnull=True).update(**deleting)
+        if not changed and available.exists():
+            _refuse_the_newest_verified(backup, others)
+            changed = available.update(**deleting)
     if not changed:
         raise BackupChangedError(f"{name.relative} changed since the plan was made, and was left alone.")
     try:
@@ -134,8 +145,8 @@ def _trashed(backup: Backup, storage: OpenStorage, now: datetime | None = None) 
     )
 
 
-def _refuse_the_last(backup: Backup, *, floor: int, now: datetime) -> None:
-    """Raise `BackupChangedError` when a pair cannot do without this backup any more, whatever the plan was made from.
+def _refuse_the_last(backup: Backup, *, floor: int, now: datetime) -> BackupQuerySet:
+    """The other good copies of the pair; raises `BackupChangedError` when there are fewer than `floor` of them.
 
     Copies dated in the future count for nothing. Call it inside the transaction that deletes.
     """
@@ -153,6 +164,10 @@ def _refuse_the_last(backup: Backup, *, floor: int, now: datetime) -> None:
         raise BackupChangedError(
             f"{backup.artifact.relative} stays: without it the pair would have fewer than {floor} good copies."
         )
-    is_verified = Backup.objects.filter(pk=backup.pk, verified_at__isnull=False).exists()
-    if is_verified and not others.filter(verified_at__isnull=False, created_at__gte=backup.created_at).exists():
+    return others
+
+
+def _refuse_the_newest_verified(backup: Backup, others: BackupQuerySet) -> None:
+    """Raise `BackupChangedError` unless another good copy of the pair, as new or newer, is verified as well."""
+    if not others.filter(verified_at__isnull=False, created_at__gte=backup.created_at).exists():
         raise BackupChangedError(f"{backup.artifact.relative} stays: it is the newest verified copy of the pair.")

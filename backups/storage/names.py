@@ -7,6 +7,7 @@ import secrets
 import unicodedata
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 
 TRASH = ".keepwell-trash"
 SENTINEL = ".keepwell-storage.json"
@@ -46,7 +47,7 @@ class ArtifactName:
         if _NAME.fullmatch(self.relative) is None:
             raise ValueError(f"{self.relative!r} is not an artifact's name.")
 
-    @property
+    @cached_property
     def filename(self) -> str:
         return f"{self.created.strftime(_STAMP_FORMAT)}-{self.uid}{self.suffix}"
 
