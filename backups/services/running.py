@@ -117,7 +117,7 @@ def _back_up(run: BackupRun, job: BackupJob, attempt: BackupRunTarget, context: 
             )
     warnings = int(summary.get("warnings", 0))
     message = (
-        f"{target.name}: {summary['files']:,} files, {binary_size(written.stream_bytes)} read, "
+        f"{target.name}: {_files(summary['files'])}, {binary_size(written.stream_bytes)} read, "
         f"{binary_size(written.size)} stored."
     )
     if warnings:
@@ -180,7 +180,7 @@ def _result(run: BackupRun) -> RunResult:
     if len(attempts) == 1:
         message = attempts[0].message
     else:
-        message = f"{len(attempts)} targets backed up: {files:,} files, {binary_size(stored_bytes)} stored."
+        message = f"{len(attempts)} targets backed up: {_files(files)}, {binary_size(stored_bytes)} stored."
     return RunResult(message=message, figures=figures, outcome=RunOutcome.WARNING if warned else RunOutcome.OK)
 
 
@@ -243,3 +243,7 @@ def register() -> None:
             view_permission="backups.view_backuprun",
         )
     )
+
+
+def _files(count: int) -> str:
+    return "1 file" if count == 1 else f"{count:,} files"

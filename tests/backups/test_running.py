@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import subprocess
 import threading
 import time
@@ -64,6 +65,15 @@ def test_gnu_tar_restores_an_artifact_without_keepwell(tmp_path: Path) -> None:
     subprocess.run(["tar", "--zstd", "-xf", artifact_path(Backup.objects.get()), "-C", out], check=True)
     source = tmp_path / "source-etc"
     assert subprocess.run(["diff", "-r", source, out / str(source).lstrip("/")], check=False).returncode == 0
+
+
+def test_the_words_of_a_backup_of_one_file_are_singular(tmp_path: Path) -> None:
+    job = make_job(tmp_path)
+    source = tmp_path / "source-etc"
+    shutil.rmtree(source)
+    source.mkdir()
+    (source / "only.txt").write_text("x")
+    assert run_job(job).message.startswith("etc: 1 file, ")
 
 
 def test_a_missing_source_fails_the_run_and_says_what_to_do(tmp_path: Path) -> None:
