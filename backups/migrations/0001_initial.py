@@ -615,4 +615,12 @@ class Migration(migrations.Migration):
                 name="backup_deleted_has_deleted_at",
             ),
         ),
+        migrations.AddIndex(
+            model_name="backuprun",
+            index=models.Index(fields=["job", "status", "-queued_at"], name="backup_run_job_status"),
+        ),
+        migrations.AddIndex(
+            model_name="backuprun",
+            index=models.Index(fields=["job", "outcome", "-queued_at"], name="backup_run_job_outcome"),
+        ),
     ]

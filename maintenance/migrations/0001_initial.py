@@ -262,4 +262,12 @@ class Migration(migrations.Migration):
             model_name="maintenancerunlogline",
             constraint=models.UniqueConstraint(fields=("run", "seq"), name="maintenance_log_line_once"),
         ),
+        migrations.AddIndex(
+            model_name="maintenancerun",
+            index=models.Index(fields=["job", "status", "-queued_at"], name="maintenance_run_job_status"),
+        ),
+        migrations.AddIndex(
+            model_name="maintenancerun",
+            index=models.Index(fields=["job", "outcome", "-queued_at"], name="maintenance_run_job_outcome"),
+        ),
     ]

@@ -49,6 +49,12 @@ def _inline_code(source: str) -> list[str]:
 
 
 @pytest.mark.parametrize("template", TEMPLATES, ids=lambda template: str(template.relative_to(ROOT)))
+def test_a_table_has_the_class_that_folds_it_on_a_narrow_screen(template: Path) -> None:
+    tables = re.findall(r"<table[^>]*>", template.read_text(encoding="utf-8"))
+    assert [table for table in tables if "table" not in table.partition("class=")[2]] == []
+
+
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda template: str(template.relative_to(ROOT)))
 def test_a_template_has_no_inline_code(template: Path) -> None:
     assert _inline_code(template.read_text(encoding="utf-8")) == []
 
