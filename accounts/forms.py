@@ -40,6 +40,12 @@ class TokenForm(forms.Form):
     name = forms.CharField(max_length=100, help_text="What will use it, for example “monitoring”.")
     lifetime = forms.ChoiceField(choices=LIFETIMES, required=False, initial="365", label="Expires after")
 
+    def clean_name(self) -> str:
+        name: str = self.cleaned_data["name"]
+        if not name.isprintable():
+            raise forms.ValidationError("The name holds characters that cannot be shown. Use letters and digits.")
+        return name
+
     def clean_lifetime(self) -> timedelta | None:
         days = self.cleaned_data["lifetime"]
         return timedelta(days=int(days)) if days else None

@@ -94,7 +94,7 @@ def dashboard(*, user: User | AnonymousUser, heartbeat: Heartbeat, now: datetime
         *_closed_storages(),
         *(_unprotected(target) for target in bare[:LISTED]),
         *_faulty_copies(),
-        *_no_rule(options, jobs),
+        *_no_rule(options, jobs, may_change=user.has_perm("backups.change_options")),
     ]
     copies = Backup.objects.good().aggregate(count=Count("pk"), size=Sum("size"), newest=Max("created_at"))
     runs = _runs(user)
@@ -223,7 +223,7 @@ def _faulty_copies() -> list[Attention]:
     ]
 
 
-def _no_rule(options: Options, jobs: list[BackupJob]) -> list[Attention]:
+def _no_rule(options: Options, jobs: list[BackupJob], *, may_change: bool) -> list[Attention]:
     rules = {rule for rule in options.retention if rule != "timezone"}
     if rules or not any(job.retention is None for job in jobs):
         return []
@@ -231,9 +231,10 @@ def _no_rule(options: Options, jobs: list[BackupJob]) -> list[Attention]:
         Attention(
             level="info",
             title="No retention rule is set",
-            text="Every copy is kept until its storage is full. Say how many copies to keep.",
+            text="Every copy is kept until its storage is full. "
+            + ("Say how many copies to keep." if may_change else "An administrator can say how many to keep."),
             url=reverse("maintenance:options_edit"),
-            action="Set rules in Options",
+            action="Set rules in Options" if may_change else "See Options",
         )
     ]
 

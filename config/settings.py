@@ -164,6 +164,8 @@ LOGGING = {
     "loggers": {
         # Django adds a mail handler and a debug-only console handler of its own; one handler is enough.
         "django": {"handlers": [], "level": "INFO", "propagate": True},
+        # A page that was refused or not found is the visitor's business, and no traceback for the operator's log.
+        "django.request": {"level": "ERROR"},
         "django.server": {"handlers": ["stderr"], "level": "INFO", "propagate": False},
         "apscheduler": {"level": "WARNING"},
     },

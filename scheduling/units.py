@@ -15,3 +15,8 @@ def binary_size(size: float, *, space: str = " ") -> str:
         unit += 1
     figure = f"{rest:.0f}" if unit == 0 or rest >= 99.95 else f"{rest:.1f}"
     return f"{sign}{figure}{space}{UNITS[unit]}"
+
+
+def counted(count: int, noun: str) -> str:
+    """A number with its noun in the right form, such as `1 file` or `1,204 files`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

@@ -25,7 +25,7 @@ from scheduling.dispatch import dispatch_run
 from scheduling.items import ScheduledItem
 from scheduling.models import Run
 from scheduling.registry import RunKind, register_kind
-from scheduling.units import binary_size
+from scheduling.units import binary_size, counted
 
 COMPRESSION_SUFFIX = ".zst"
 DONE = (AttemptStatus.SUCCEEDED, AttemptStatus.WARNING)
@@ -117,11 +117,11 @@ def _back_up(run: BackupRun, job: BackupJob, attempt: BackupRunTarget, context: 
             )
     warnings = int(summary.get("warnings", 0))
     message = (
-        f"{target.name}: {_files(summary['files'])}, {binary_size(written.stream_bytes)} read, "
+        f"{target.name}: {counted(int(summary['files']), 'file')}, {binary_size(written.stream_bytes)} read, "
         f"{binary_size(written.size)} stored."
     )
     if warnings:
-        message += f" {warnings:,} warning{'s' if warnings != 1 else ''}, see the log."
+        message += f" {counted(warnings, 'warning')}, see the log."
     backup = backup_register(
         attempt=attempt,
         size=written.size,
@@ -180,7 +180,7 @@ def _result(run: BackupRun) -> RunResult:
     if len(attempts) == 1:
         message = attempts[0].message
     else:
-        message = f"{len(attempts)} targets backed up: {_files(files)}, {binary_size(stored_bytes)} stored."
+        message = f"{len(attempts)} targets backed up: {counted(files, 'file')}, {binary_size(stored_bytes)} stored."
     return RunResult(message=message, figures=figures, outcome=RunOutcome.WARNING if warned else RunOutcome.OK)
 
 
@@ -243,7 +243,3 @@ def register() -> None:
             view_permission="backups.view_backuprun",
         )
     )
-
-
-def _files(count: int) -> str:
-    return "1 file" if count == 1 else f"{count:,} files"

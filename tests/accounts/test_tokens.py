@@ -103,7 +103,8 @@ def test_a_token_expires_when_it_was_said_to(client: Any, ann: User, lifetime: s
 
 def test_a_token_without_a_name_is_not_made(client: Any, ann: User) -> None:
     client.force_login(ann)
-    assert client.post("/account/tokens/", {"name": " "}).status_code == 422
+    for name in (" ", "\u200b", "\u202ebackwards"):
+        assert client.post("/account/tokens/", {"name": name}).status_code == 422
     assert not ApiToken.objects.exists()
 
 

@@ -229,6 +229,12 @@ def test_a_destination_with_something_in_it_is_left_alone(run: Run, backup: Back
     assert [path.name for path in out.iterdir()] == [".mine"]
 
 
+def test_a_destination_without_a_name_is_not_the_current_folder(run: Run, backup: Backup) -> None:
+    ended = run("restore", backup.uid, "--to", " ")
+    assert ended.status == 2
+    assert "--to is empty" in ended.err
+
+
 def test_an_empty_destination_is_used(run: Run, backup: Backup, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()

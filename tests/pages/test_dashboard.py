@@ -17,6 +17,7 @@ from maintenance.models import MaintenanceJob
 from scheduling.choices import RunStatus
 from scheduling.models import SchedulerState
 from tests.factories import BackupFactory, BackupRunFactory, MaintenanceRunFactory, TargetFactory
+from tests.pages.people import sign_in
 from tests.support import add_backup, default_jobs, make_job
 
 pytestmark = pytest.mark.django_db
@@ -110,6 +111,12 @@ def _suspect(job: BackupJob) -> None:
 
 def _drop_rules(_job: BackupJob) -> None:
     Options.objects.update(retention={})
+
+
+@pytest.mark.parametrize(("role", "link"), [("administrator", "Set rules in Options"), ("viewer", "See Options")])
+def test_nobody_is_told_to_set_rules_that_they_may_not_set(well: BackupJob, role: str, link: str) -> None:
+    _drop_rules(well)
+    assert link in page(sign_in(role))
 
 
 @pytest.mark.parametrize(

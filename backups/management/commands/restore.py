@@ -18,6 +18,7 @@ from backups.services.restore import (
 )
 from backups.storage import ForeignStorageError, SentinelMissingError, StorageError
 from scheduling.command import KeepwellCommand, bad_input, failed, refused, stop_on_signals
+from scheduling.units import counted
 
 PROGRESS_SECONDS = 5.0
 
@@ -34,6 +35,8 @@ class Command(KeepwellCommand):
     @override
     def handle(self, *args: Any, **options: Any) -> None:
         self.refuse_unprepared_database()
+        if not options["to"].strip():
+            raise bad_input("--to is empty. Give a new or an empty folder to unpack into.")
         # Not resolved: a link as the destination must be seen as one.
         destination = Path(options["to"]).expanduser().absolute()
         try:
@@ -89,9 +92,10 @@ def restored_text(restored: Restored) -> str:
     links = summary.symlinks + summary.hardlinks
     lines = [
         f"Restored {restored.backup} to {restored.destination}.",
-        f"  {summary.files:,} files, {summary.directories:,} folders, {links:,} links, {summary.bytes:,} bytes",
+        f"  {counted(summary.files, 'file')}, {counted(summary.directories, 'folder')}, {counted(links, 'link')}, "
+        f"{summary.bytes:,} bytes",
         f"  sha256 {restored.backup.sha256} matched",
     ]
     if summary.warnings:
-        lines.append(f"  {summary.warnings:,} warnings, shown above")
+        lines.append(f"  {counted(summary.warnings, 'warning')}, shown above")
     return "\n".join(lines)
