@@ -79,7 +79,6 @@ def backup_resume_trashing(*, backup: Backup, storage: OpenStorage) -> None:
             storage.move_to_trash(name)
         _trashed(backup, storage)
     elif in_place:
-        storage.return_sidecar(name)
         Backup.objects.filter(pk=backup.pk, state=BackupState.DELETING).update(
             state=BackupState.AVAILABLE, holder="", verdict=None, removed_by="", trashed_at=None
         )

@@ -104,19 +104,22 @@ class OpenStorage:
     def move_to_trash(self, name: ArtifactName) -> None:
         """Move the artifact, not its sidecar; raises `ArtifactMissingError` when it is not in its place.
 
-        The move is on disk for good only when `move_sidecar_to_trash` has returned, which syncs once for both.
+        The move is on disk before this returns: after a power cut no sidecar can have gone without its artifact.
         """
         with plain_errors(self.label, f"moving {name.relative} to the trash"), self._trash() as trash:
             try:
                 with self._folder(name.folder) as folder:
-                    move(self._trashing, folder, name.filename, trash, name.filename)
+                    self._move(folder, name.filename, trash)
             except (FileNotFoundError, NotADirectoryError) as error:
                 raise self._missing(name) from error
             except FileExistsError as error:
                 raise ArtifactExistsError(f"{self.label}: the trash holds another {name.filename} already.") from error
 
     def move_sidecar_to_trash(self, name: ArtifactName) -> None:
-        """Let the sidecar follow its artifact, unless it is there already or was lost, and put both moves on disk."""
+        """Let the sidecar follow its artifact, unless it is there already or was lost.
+
+        The folders are synced in any case: a move that was cut short may not be on disk yet.
+        """
         with plain_errors(self.label, f"moving {name.sidecar_relative} to the trash"), self._trash() as trash:
             in_place = self._look(name.folder, name.sidecar_filename) is not None
             if in_place and self._look(name.folder, name.filename) is not None:
@@ -126,17 +129,6 @@ class OpenStorage:
                     with suppress(FileNotFoundError):
                         move(self._trashing, folder, name.sidecar_filename, trash, name.sidecar_filename)
                 _sync_move(folder, trash)
-
-    def return_sidecar(self, name: ArtifactName) -> None:
-        """Bring the sidecar of an artifact in its place back from the trash; nothing happens when it is not there.
-
-        After a power cut the disk may hold the sidecar's move to the trash and not that of its artifact.
-        """
-        with plain_errors(self.label, f"restoring {name.sidecar_relative} from the trash"), self._trash() as trash:
-            if _size(trash, name.sidecar_filename) is not None and not self.in_trash(name):
-                # One in its place already is enough; the other is then a stranger's, and is reported.
-                with self._folder(name.folder) as folder, suppress(FileExistsError):
-                    self._move(trash, name.sidecar_filename, folder)
 
     def restore_from_trash(self, name: ArtifactName) -> None:
         """Move the sidecar and then the artifact back; raises `ArtifactMissingError` when it is not in the trash."""

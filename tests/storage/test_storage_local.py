@@ -274,11 +274,6 @@ def test_a_deletion_is_on_disk_before_anyone_is_told_of_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     publish(opened, name)
-    opened.move_to_trash(name)
-    if sidecar == "lost":
-        (place / name.sidecar_relative).unlink()
-    if sidecar == "moved already":
-        (place / name.sidecar_relative).rename(place / f"{name.trash_relative}.meta.json")
     synced: list[tuple[str, int]] = []
     real = os.fsync
 
@@ -288,24 +283,15 @@ def test_a_deletion_is_on_disk_before_anyone_is_told_of_it(
         real(handle)
 
     monkeypatch.setattr(os, "fsync", watched)
+    opened.move_to_trash(name)
+    assert synced[-2:] == [(".keepwell-trash", 1), ("etc", 1)], "the artifact's move, before its sidecar's"
+    if sidecar == "lost":
+        (place / name.sidecar_relative).unlink()
+    if sidecar == "moved already":
+        (place / name.sidecar_relative).rename(place / f"{name.trash_relative}.meta.json")
+    synced.clear()
     opened.move_sidecar_to_trash(name)
     assert synced == [(".keepwell-trash", 1 if sidecar == "lost" else 2), ("etc", 0)], "the new name before the old"
-
-
-def test_a_sidecar_that_went_to_the_trash_alone_comes_back(
-    opened: OpenStorage, place: Path, name: ArtifactName, publish: Publish
-) -> None:
-    publish(opened, name)
-    opened.return_sidecar(name)
-    assert files(place) == {name.relative, name.sidecar_relative}
-    (place / name.sidecar_relative).rename(place / f"{name.trash_relative}.meta.json")
-    for _ in range(2):
-        opened.return_sidecar(name)
-    assert files(place) == {name.relative, name.sidecar_relative}
-    opened.move_to_trash(name)
-    opened.move_sidecar_to_trash(name)
-    opened.return_sidecar(name)
-    assert files(place) == {name.trash_relative, f"{name.trash_relative}.meta.json"}, "its artifact is in the trash"
 
 
 def test_a_sidecar_stays_with_an_artifact_that_is_in_its_place(
