@@ -4,8 +4,8 @@
 
 Keepwell's side is a whole cleanup run: its record, the plans of ten pairs, and for each deletion the guards, the
 catalogue, the two files and the log. The baseline renames the same number of artifacts and sidecars to another folder
-and syncs both folders after each rename. A second one syncs once for an artifact and its sidecar, which is what
-Keepwell itself does; it is printed and has no bar. All take turns over equal shares of the files, because a shared
+and syncs both folders after each rename, as Keepwell does. A second one syncs once for an artifact and its sidecar, to
+show what the syncs cost; it is printed and has no bar. All take turns over equal shares of the files, because a shared
 disk's syncs take 0.1 ms now and 2 ms a moment later. Nothing is purged: that comes days later.
 """
 
