@@ -3,10 +3,11 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from datetime import datetime, tzinfo
-from operator import neg
+from itertools import compress, count
+from operator import attrgetter, neg
 
 from backups.retention.durations import MAXIMUM
-from backups.retention.periods import moment_of, period_heads, period_name, stamp_of, wall_hours
+from backups.retention.periods import PeriodHeads, moment_of, period_name, stamp_of, wall_hours
 from backups.retention.policy import COUNT_RULES, PERIODS, UNLIMITED, Policy
 from backups.retention.verdicts import Candidate, Reason, Verdict
 
@@ -16,20 +17,28 @@ _UNIT = {"hourly": "hour", "daily": "day", "weekly": "week", "monthly": "month",
 class Ledger:
     """The good copies of one pair, newest first, and which slot of which rule each of them took.
 
-    `stamps` are their moments, in the same order. A rule's heads are the ranks (places in that order) of the newest
-    backup of each period; everything else, reasons included, follows from them.
+    `stamps` are their moments, in the same order, and `hours` those on the wall clock (worked out unless given). A
+    rule's heads are the ranks (places in that order) of the newest backup of each period; everything else, reasons
+    included, follows from them.
     """
 
-    def __init__(self, good: Sequence[Candidate], stamps: Sequence[int], policy: Policy, floor: int) -> None:
+    def __init__(
+        self,
+        good: Sequence[Candidate],
+        stamps: Sequence[int],
+        policy: Policy,
+        floor: int,
+        hours: Sequence[int] | None = None,
+    ) -> None:
         self.good = good
         self.stamps = stamps
         self.policy = policy
         self.floor = min(floor, len(good))
         self.zone: tzinfo = policy.zone
-        self.hours = wall_hours(stamps, self.zone)
-        self.heads = period_heads(self.hours)
+        self.hours = wall_hours(stamps, self.zone) if hours is None else hours
+        self.heads = PeriodHeads(self.hours)
         self.windows = self._windows()
-        self.verified = next((rank for rank, copy in enumerate(good) if copy.verified_at is not None), None)
+        self.verified = next(compress(count(), map(attrgetter("verified_at"), good)), None)
         self.kept = self._kept()
 
     def _windows(self) -> dict[str, tuple[int, datetime]]:
@@ -54,11 +63,23 @@ class Ledger:
             return bytearray(b"\1" * size)
         kept = bytearray(size)
         for rule in COUNT_RULES:
-            heads = self.heads[rule]
-            for rank in heads[: self._slots(rule)]:
-                kept[rank] = 1
+            if not self.policy.count(rule):
+                continue
+            slots = self._slots(rule)
+            if rule == "last":
+                kept[:slots] = b"\1" * slots
+            else:
+                for rank in self.heads[rule][:slots]:
+                    kept[rank] = 1
             if self._oldest_takes_slot(rule):
                 kept[-1] = 1
+        self._keep_windows(kept)
+        kept[: self.floor] = b"\1" * self.floor
+        if self.verified is not None:
+            kept[self.verified] = 1
+        return kept
+
+    def _keep_windows(self, kept: bytearray) -> None:
         for rule, (inside, _) in self.windows.items():
             if rule == "within":
                 kept[:inside] = b"\1" * inside
@@ -68,10 +89,6 @@ class Ledger:
                 kept[rank] = 1
             if self._oldest_in_window(rule):
                 kept[-1] = 1
-        kept[: self.floor] = b"\1" * self.floor
-        if self.verified is not None:
-            kept[self.verified] = 1
-        return kept
 
     def _slots(self, rule: str) -> int:
         """How many periods the rule keeps: all when it has no limit."""
@@ -97,6 +114,20 @@ class Ledger:
         if self.policy.is_empty:
             return (Reason(kind="no_rule", text="no rule: everything is kept"),)
         return tuple(self._keeps(verdict.rank) if verdict.keep else self._deletes(verdict.rank))
+
+    def replacement(self, rank: int) -> Candidate | None:
+        """What took the place of a copy that is deleted: the newer one of its period, or else the last of a full rule.
+
+        None when only windows are on, and it is older than all of them.
+        """
+        rules = [
+            rule for rule in COUNT_RULES if self.policy.count(rule) and self._place(rule, rank) < self._slots(rule)
+        ]
+        rules += [rule for rule in PERIODS if rule in self.windows and rank < self.windows[rule][0]]
+        if rules:
+            return self.good[self.heads[rules[0]][self._place(rules[0], rank)]]
+        full = next((rule for rule in COUNT_RULES if self.policy.count(rule)), None)
+        return self.good[self.heads[full][self.policy.count(full) - 1]] if full else None
 
     def _keeps(self, rank: int) -> Iterator[Reason]:
         if "within" in self.windows and rank < self.windows["within"][0]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta, tzinfo
+from functools import lru_cache
 from itertools import compress, islice
 from operator import ne
 
@@ -49,26 +50,48 @@ def _offset(stamp: int, zone: tzinfo) -> int:
     return offset // timedelta(microseconds=1) if offset else 0
 
 
-def period_heads(hours: Sequence[int]) -> dict[str, Sequence[int]]:
+class PeriodHeads:
     """For each count rule, the positions at which a new period begins, given `wall_hours` newest first.
 
-    The backup at such a position is the newest of its period. For the rule `last` every position is one.
+    The backup at such a position is the newest of its period. For the rule `last` every position is one. A rule's are
+    worked out when they are first asked for.
     """
-    every = range(len(hours))
-    hourly = _changes(every, hours)
-    # A day can only change where the hour does, and the longer periods only where the day does.
-    days = [hours[position] // 24 for position in hourly]
-    daily = _changes(hourly, days)
-    dates = [_date(hours[position]) for position in daily]
-    return {
-        "last": every,
-        "hourly": hourly,
-        "daily": daily,
-        # Day 1 of the calendar is a Monday, on which ISO weeks begin.
-        "weekly": _changes(daily, [(day.toordinal() - 1) // 7 for day in dates]),
-        "monthly": _changes(daily, [day.year * 12 + day.month for day in dates]),
-        "yearly": _changes(daily, [day.year for day in dates]),
-    }
+
+    __slots__ = ("_found", "_hours")
+
+    def __init__(self, hours: Sequence[int]) -> None:
+        self._hours = hours
+        self._found: dict[str, Sequence[int]] = {"last": range(len(hours))}
+
+    def __getitem__(self, rule: str) -> Sequence[int]:
+        found = self._found.get(rule)
+        if found is None:
+            found = self._found[rule] = self._find(rule)
+        return found
+
+    def _find(self, rule: str) -> list[int]:
+        if rule == "hourly":
+            return _changes(self["last"], self._hours)
+        # A day can only change where the hour does, a week or month only where the day does, a year where the month
+        # does.
+        positions = self[_WIDER[rule]]
+        days = [self._hours[position] // 24 for position in positions]
+        if rule == "weekly":
+            # 1 January 1970 was a Thursday, and ISO weeks begin on Monday.
+            return _changes(positions, [(day + 3) // 7 for day in days])
+        if rule == "monthly":
+            return _changes(positions, list(map(_month, days)))
+        return _changes(positions, days if rule == "daily" else [_month(day) // 12 for day in days])
+
+
+_WIDER = {"daily": "hourly", "weekly": "daily", "monthly": "daily", "yearly": "monthly"}
+
+
+@lru_cache(maxsize=2**15)
+def _month(day: int) -> int:
+    """The number of a day's month, 12 for each year."""
+    found = _date(day * 24)
+    return found.year * 12 + found.month - 1
 
 
 def _changes(positions: Sequence[int], keys: Sequence[int]) -> list[int]:

@@ -1,20 +1,44 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import cached_property
+from datetime import datetime
 from typing import Any, Protocol
 
-from backups.retention.policy import Policy
+from backups.retention.periods import stamp_of
+
+PROTECTIONS = ("pinned", "held", "in_use")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Protection:
+    """Why a copy may not be deleted whatever the policy says: its `kind` is one of `PROTECTIONS`.
+
+    It holds while the time is before `until`; None: until it is released. Raises ValueError for another kind or a time
+    without a zone.
+    """
+
+    kind: str
+    text: str
+    until: datetime | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in PROTECTIONS:
+            raise ValueError(f"{self.kind!r} is not a protection; the kinds are {', '.join(PROTECTIONS)}")
+        if self.until is not None and self.until.tzinfo is None:
+            raise ValueError(f"the protection {self.text!r} ends at a time without a zone; pass an aware time")
+
+    def holds_at(self, moment: datetime) -> bool:
+        """Whether it still protects at this moment."""
+        return self.until is None or stamp_of(moment) < stamp_of(self.until)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Candidate:
     """One backup of a pair as retention sees it; `size` in bytes, times aware.
 
-    A `flaw` ("suspect", "missing", "quarantined", "failed") says why it is not a good copy. Raises ValueError for a
-    time without a zone.
+    A `flaw` ("suspect", "missing", "quarantined", "failed") says why it is not a good copy. A copy with `protections`
+    takes part in the rules like any other and is never deleted while one of them holds. The `uid` is blank for a copy
+    that is expected and not made yet. Raises ValueError for a time without a zone.
     """
 
     uid: str
@@ -22,6 +46,7 @@ class Candidate:
     size: int
     verified_at: datetime | None = None
     flaw: str = ""
+    protections: tuple[Protection, ...] = ()
 
     def __post_init__(self) -> None:
         if self.created.tzinfo is None or (self.verified_at is not None and self.verified_at.tzinfo is None):
@@ -30,16 +55,21 @@ class Candidate:
         if not 2 <= self.created.year <= 9998:
             raise ValueError(f"backup {self.uid} was created in year {self.created.year}; correct its date")
 
+    def protections_at(self, moment: datetime) -> tuple[Protection, ...]:
+        """Those that hold at this moment."""
+        return tuple(protection for protection in self.protections if protection.holds_at(moment))
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reason:
     """One reason for a verdict: codes for programs, `text` for people.
 
     Reasons to keep have the kinds `rule` (newest of its `period`; slot `used` of `count`, -1 = no limit), `oldest` (the
-    oldest takes a slot left over), `within`, `verified`, `minimum`, `no_rule`, `future` and `flaw`. Reasons to delete:
-    `replaced` (`by` is the uid of the newer copy of the same `period`), `exhausted` (all of `count` used, the last by
-    copy `by` of `period`), `outside` (older than the rule's window) and `hint` (the smallest raise, of `rule` to
-    `count`, that would keep it). `rule` is a policy field without its `keep_`.
+    oldest takes a slot left over), `within`, `verified`, `minimum`, `no_rule`, `future`, `flaw`, and those of
+    `PROTECTIONS`, followed by `would_delete` when nothing else keeps the copy. Reasons to delete: `replaced` (`by` is
+    the uid of the newer copy of the same `period`), `exhausted` (all of `count` used, the last by copy `by` of
+    `period`), `outside` (older than the rule's window), `hint` (the smallest raise, of `rule` to `count`, that would
+    keep it), and `guard` for each guard that stops the plan. `rule` is a policy field without its `keep_`.
     """
 
     kind: str
@@ -82,6 +112,10 @@ class Verdict:
     def reasons(self) -> tuple[Reason, ...]:
         return self._explainer.reasons(self)
 
+    def explained_by(self, explainer: Explainer) -> Verdict:
+        """The same decision with its reasons from elsewhere."""
+        return Verdict(self.candidate, self.keep, self.rank, explainer)
+
     @property
     def text(self) -> str:
         """All reasons in one line."""
@@ -101,36 +135,3 @@ class Verdict:
 
     def __repr__(self) -> str:
         return f"Verdict({self.uid!r}, {'keep' if self.keep else 'delete'}: {self.text})"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """The verdicts on all backups of one pair, newest first, and the digest under which they may be executed."""
-
-    verdicts: Sequence[Verdict]
-    policy: Policy
-    now: datetime
-    minimum_keep: int
-    notes: tuple[str, ...]
-    digest: str
-
-    @cached_property
-    def keep(self) -> tuple[Verdict, ...]:
-        return tuple(verdict for verdict in self.verdicts if verdict.keep)
-
-    @cached_property
-    def delete(self) -> tuple[Verdict, ...]:
-        return tuple(verdict for verdict in self.verdicts if not verdict.keep)
-
-    def to_mapping(self) -> dict[str, Any]:
-        """Everything in plain JSON values, reasons included: what a cleanup's record stores."""
-        return {
-            "digest": self.digest,
-            "now": self.now.astimezone(UTC).isoformat(),
-            "policy": self.policy.to_mapping(),
-            "minimum_keep": self.minimum_keep,
-            "notes": list(self.notes),
-            "keep": len(self.keep),
-            "delete": len(self.delete),
-            "verdicts": [verdict.to_mapping() for verdict in self.verdicts],
-        }

@@ -6,11 +6,12 @@ from datetime import UTC, datetime, timedelta
 
 from hypothesis import strategies as st
 
-from backups.retention import Candidate, Duration, Plan, Policy, Verdict
+from backups.retention import Candidate, Duration, Guards, Plan, Policy, Protection, Verdict
 from backups.retention.policy import COUNT_RULES, WITHIN_RULES
 
 START = datetime(2026, 1, 1, 2, 30, tzinfo=UTC)
 LONG_AFTER = datetime(2100, 1, 1, tzinfo=UTC)
+UNLIMITED_GUARDS = Guards(max_share=None, max_count=None)
 
 
 def copy_at(created: datetime, uid: str = "", **traits: object) -> Candidate:
@@ -80,9 +81,31 @@ def policies(*, windows: bool = True, empty: bool = False) -> st.SearchStrategy[
     return made if empty else made.filter(lambda policy: not policy.is_empty)
 
 
+def protections(*, ending: bool) -> st.SearchStrategy[tuple[Protection, ...]]:
+    """Mostly none; those that are `ending` may end within two years, or have ended."""
+    ends = st.integers(0, 60 * 24 * 800).map(lambda minutes: START + timedelta(minutes=minutes))
+    one = st.builds(
+        Protection,
+        kind=st.sampled_from(("pinned", "held", "in_use")),
+        text=st.sampled_from(("by anna", "audit")),
+        until=st.one_of(st.none(), ends) if ending else st.none(),
+    )
+    return st.one_of(st.just(()), st.just(()), st.just(()), st.lists(one, min_size=1, max_size=2).map(tuple))
+
+
 @st.composite
-def schedules(draw: st.DrawFn, *, flaws: bool = True, smallest: int = 0, largest: int = 40) -> list[Candidate]:
-    """Copies at irregular times, oldest first: bursts, gaps, ties, DST days; some verified and some flawed."""
+def schedules(
+    draw: st.DrawFn,
+    *,
+    flaws: bool = True,
+    protected: str = "",
+    smallest: int = 0,
+    largest: int = 40,
+) -> list[Candidate]:
+    """Copies at irregular times, oldest first: bursts, gaps, ties, DST days; some verified and some flawed.
+
+    Some are protected: "for ever", or "ending".
+    """
     gaps = st.one_of(
         st.integers(0, 90),
         st.integers(60, 60 * 30),
@@ -97,5 +120,6 @@ def schedules(draw: st.DrawFn, *, flaws: bool = True, smallest: int = 0, largest
         flaw = draw(st.sampled_from(("", "", "", "", "suspect", "missing"))) if flaws else ""
         # The uids run against the times, so that nothing is right only because the two agree.
         uid = f"{999 - number:04d}"
-        copies.append(copy_at(moment, uid, size=1000 + number, verified_at=verified, flaw=flaw))
+        held = draw(protections(ending=protected == "ending")) if protected else ()
+        copies.append(copy_at(moment, uid, size=1000 + number, verified_at=verified, flaw=flaw, protections=held))
     return copies

@@ -7,7 +7,7 @@ import os
 import random
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,7 +27,8 @@ pytestmark = [
     ),
 ]
 
-POLICIES_PER_SCHEDULE = 15
+SCHEDULES = 75
+"""Of each of the four zones: 300 schedules, each with a policy of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,40 +50,45 @@ class Repository:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    def fill(self, walls: Sequence[datetime]) -> list[Candidate]:
-        """Make a snapshot at each of these wall times; the copies carry the moments that restic made of them."""
+    def fill(self, walls: Mapping[datetime, Sequence[str]]) -> dict[str, list[Candidate]]:
+        """Make a snapshot with these tags at each of these wall times.
+
+        Returns the copies by tag: they carry the moments that restic made of the wall times.
+        """
         source = self.folder / "source"
         source.mkdir()
         (source / "file").write_text("content")
         self.restic("init")
-        for wall in walls:
-            self.restic("backup", "--host", "test", "--time", f"{wall:%Y-%m-%d %H:%M:%S}", str(source))
-        snapshots = json.loads(self.restic("snapshots", "--json"))
-        return [
-            Candidate(uid=snapshot["id"], created=datetime.fromisoformat(snapshot["time"]), size=1)
-            for snapshot in snapshots
-        ]
+        for wall, tags in walls.items():
+            time = f"{wall:%Y-%m-%d %H:%M:%S}"
+            self.restic("backup", "--host", "test", "--time", time, "--tag", ",".join(tags), str(source))
+        copies: dict[str, list[Candidate]] = {}
+        for snapshot in json.loads(self.restic("snapshots", "--json")):
+            created = datetime.fromisoformat(snapshot["time"])
+            for tag in snapshot["tags"]:
+                copies.setdefault(tag, []).append(Candidate(uid=snapshot["id"], created=created, size=1))
+        return copies
 
-    def survivors(self, policy: dict[str, Any]) -> dict[str, list[str]]:
+    def survivors(self, policy: dict[str, Any], tag: str) -> dict[str, list[str]]:
         """The ids that `restic forget` would keep, newest first, with its reasons."""
         options = [
             f"--keep-{rule.replace('_', '-')}={'unlimited' if value == -1 else value}" for rule, value in policy.items()
         ]
-        (group,) = json.loads(self.restic("forget", "--dry-run", "--json", *options))
+        (group,) = json.loads(self.restic("forget", "--dry-run", "--json", "--tag", tag, *options))
         assert [reason["snapshot"]["time"] for reason in group["reasons"]] == [kept["time"] for kept in group["keep"]]
         return {reason["snapshot"]["id"]: reason["matches"] for reason in group["reasons"]}
 
-    def assert_agreement(self, copies: list[Candidate], policy: dict[str, Any]) -> None:
+    def assert_agreement(self, copies: list[Candidate], policy: dict[str, Any], tag: str) -> None:
         made = plan(copies, restic_policy(policy, self.timezone), LONG_AFTER)
         ours = {verdict.uid: restic_matches(made.policy, verdict) for verdict in made.keep}
-        assert list(ours.items()) == list(self.survivors(policy).items()), policy
+        assert list(ours.items()) == list(self.survivors(policy, tag).items()), (tag, policy)
 
 
 def random_walls(chance: random.Random, timezone: str) -> list[datetime]:
     """Distinct wall times over up to three years: bursts, nights, gaps, and hours around the changes of the clock."""
     moment = datetime(2023, 1, 1, tzinfo=UTC) + timedelta(hours=chance.randrange(24 * 300))
     moments = set()
-    for _ in range(chance.randint(15, 22)):
+    for _ in range(55):
         moments.add(moment)
         hours = chance.choice([0.4, 1, 5, 24, 24, 24 * 7, chance.uniform(24, 24 * 90)])
         moment += timedelta(seconds=int(hours * 3600))
@@ -115,12 +121,21 @@ def random_policy(chance: random.Random) -> dict[str, Any]:
     ],
 )
 def test_plan_keeps_what_restic_keeps_for_the_same_reasons(seed: int, timezone: str, tmp_path: Path) -> None:
+    """A tag is a schedule: to make the snapshots of each anew would take hours."""
     chance = random.Random(seed)
     repository = Repository(folder=tmp_path, timezone=timezone)
-    copies = repository.fill(random_walls(chance, timezone))
+    walls: dict[datetime, list[str]] = {wall: ["all"] for wall in random_walls(chance, timezone)}
+    for number in range(SCHEDULES):
+        share = chance.choice([0.1, 0.3, 0.5, 0.8, 0.95])
+        chosen = [wall for wall in walls if chance.random() < share]
+        for wall in chosen or [chance.choice(list(walls))]:
+            walls[wall].append(f"schedule{number}")
+    schedules = repository.fill(walls)
+    del schedules["all"]
 
-    for _ in range(POLICIES_PER_SCHEDULE):
-        repository.assert_agreement(copies, random_policy(chance))
+    assert len(schedules) == SCHEDULES
+    for tag, copies in schedules.items():
+        repository.assert_agreement(copies, random_policy(chance), tag)
 
 
 @pytest.mark.parametrize(
@@ -140,8 +155,9 @@ def test_a_window_that_begins_in_a_changing_hour_begins_where_that_of_restic_doe
     zone = ZoneInfo(timezone)
     around = [change.replace(tzinfo=UTC) + timedelta(minutes=20 * number + 5) for number in range(-5, 5)]
     repository = Repository(folder=tmp_path, timezone=timezone)
-    copies = repository.fill([*sorted({moment.astimezone(zone).replace(tzinfo=None) for moment in around}), newest])
+    walls = [*sorted({moment.astimezone(zone).replace(tzinfo=None) for moment in around}), newest]
+    copies = repository.fill({wall: ["all"] for wall in walls})["all"]
 
     for within in ("1d", "1d1h", "23h", "25h"):
-        repository.assert_agreement(copies, {"within": within})
-    repository.assert_agreement(copies, {"hourly": -1, "daily": 2})
+        repository.assert_agreement(copies, {"within": within}, "all")
+    repository.assert_agreement(copies, {"hourly": -1, "daily": 2}, "all")

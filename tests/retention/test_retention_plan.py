@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from retention_samples import (
     LONG_AFTER,
     START,
+    UNLIMITED_GUARDS,
     copy_at,
     daily_copies,
     deleted,
@@ -29,7 +30,7 @@ HOUR = timedelta(hours=1)
 
 
 def texts(rules: dict[str, object], copies: list[Candidate], copy: Candidate) -> list[str]:
-    made = plan(copies, Policy.from_mapping(rules), LONG_AFTER)
+    made = plan(copies, Policy.from_mapping(rules), LONG_AFTER, UNLIMITED_GUARDS)
     return [reason.text for reason in verdict_on(made, copy).reasons]
 
 
@@ -83,7 +84,7 @@ def test_reasons_to_delete_say_what_took_the_place_in_the_zone_of_the_policy() -
 def test_reasons_carry_codes_for_programs() -> None:
     copies = daily_copies(10, datetime(2026, 3, 10, tzinfo=UTC))
 
-    made = plan(copies, Policy(keep_daily=2, keep_weekly=2), LONG_AFTER)
+    made = plan(copies, Policy(keep_daily=2, keep_weekly=2), LONG_AFTER, UNLIMITED_GUARDS)
 
     assert [reason.to_mapping() for reason in verdict_on(made, copies[-5]).reasons] == [
         {"kind": "rule", "rule": "weekly", "text": "weekly 2 of 2", "count": 2, "used": 2, "period": "2026-W11"}
@@ -124,7 +125,7 @@ def test_a_hint_is_true_and_no_smaller_raise_would_do(copies: list[Candidate], p
     def keeps(uid: str, rule: str, count: int) -> bool:
         return uid in kept(plan(copies, Policy(**values | {f"keep_{rule}": count}), LONG_AFTER))
 
-    for verdict in plan(copies, policy, LONG_AFTER).delete[:3]:
+    for verdict in plan(copies, policy, LONG_AFTER, UNLIMITED_GUARDS).delete[:3]:
         hint = verdict.reasons[-1]
         assert hint.kind == "hint"
         assert hint.count is not None
@@ -136,7 +137,7 @@ def test_a_hint_is_true_and_no_smaller_raise_would_do(copies: list[Candidate], p
 
 @given(schedules(), policies())
 def test_every_rule_that_is_on_explains_a_deletion(copies: list[Candidate], policy: Policy) -> None:
-    made = plan(copies, policy, LONG_AFTER)
+    made = plan(copies, policy, LONG_AFTER, UNLIMITED_GUARDS)
     rules_on = [field.removeprefix("keep_") for field in policy.to_mapping() if field != "timezone"]
 
     assert all(verdict.reasons for verdict in made.verdicts)
@@ -215,6 +216,18 @@ def test_the_zone_decides_which_day_it_is() -> None:
     assert deleted(plan(copies, Policy(keep_daily=2), LONG_AFTER)) == {copies[1].uid}
     # In Berlin the last one is of 2 June already.
     assert deleted(plan(copies, Policy(keep_daily=2, timezone="Europe/Berlin"), LONG_AFTER)) == {copies[0].uid}
+
+
+def test_a_year_ends_with_december() -> None:
+    november, december, january = (
+        copy_at(datetime(*day, tzinfo=UTC)) for day in ((2025, 11, 30), (2025, 12, 31), (2026, 1, 1))
+    )
+    oldest = copy_at(datetime(2024, 12, 31, tzinfo=UTC))
+
+    made = plan([november, december, january, oldest], Policy(keep_yearly=3), LONG_AFTER)
+
+    assert deleted(made) == {november.uid}
+    assert verdict_on(made, december).text == "yearly 2 of 3"
 
 
 @pytest.mark.parametrize(
@@ -300,7 +313,7 @@ def test_the_digest_is_of_inputs_and_verdicts(copies: list[Candidate], data: st.
         changed = [*copies[:place], Candidate(**values | change), *copies[place + 1 :]]
         assert plan(changed, policy, LONG_AFTER).digest != digest, change
     assert plan(copies, Policy(keep_daily=3), LONG_AFTER).digest != digest
-    assert plan(copies, policy, LONG_AFTER, minimum_keep=2).digest != digest
+    assert plan(copies, policy, LONG_AFTER, 2).digest != digest
     assert plan(copies, policy, copies[0].created - DAY).digest != digest or all(copy.flaw for copy in copies)
 
 
@@ -322,6 +335,16 @@ def test_unusable_arguments_are_refused() -> None:
     with pytest.raises(ValueError, match="now has no time zone"):
         plan(copies, Policy(), datetime(2026, 1, 1))
     with pytest.raises(ValueError, match="minimum_keep is -1"):
-        plan(copies, Policy(), LONG_AFTER, minimum_keep=-1)
+        plan(copies, Policy(), LONG_AFTER, -1)
     with pytest.raises(ValueError, match="backup a occurs twice"):
         plan([*copies, copies[0]], Policy(), LONG_AFTER)
+
+
+def test_several_copies_that_are_not_made_yet_may_be_without_a_uid() -> None:
+    copies = [Candidate(uid="", created=START + number * DAY, size=1) for number in range(3)]
+
+    made = plan([*copies, copy_at(START, "a")], Policy(keep_last=1), LONG_AFTER)
+
+    assert [verdict.candidate for verdict in made.keep] == copies[-1:]
+    with pytest.raises(ValueError, match="backup a occurs twice"):
+        plan([*copies, copy_at(START, "a"), copy_at(START, "a")], Policy(), LONG_AFTER)

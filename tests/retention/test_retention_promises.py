@@ -212,7 +212,7 @@ def test_r6_windows_begin_at_the_newest_good_copy() -> None:
 # The properties
 
 
-@given(schedules(), policies(empty=True), st.randoms(use_true_random=False), floors)
+@given(schedules(protected="for ever"), policies(empty=True), st.randoms(use_true_random=False), floors)
 def test_the_order_of_the_candidates_changes_nothing(
     copies: list[Candidate], policy: Policy, chance: random.Random, minimum: int
 ) -> None:
@@ -222,7 +222,7 @@ def test_the_order_of_the_candidates_changes_nothing(
     assert plan(shuffled, policy, LONG_AFTER, minimum) == plan(copies, policy, LONG_AFTER, minimum)
 
 
-@given(schedules(), policies(empty=True), floors, st.lists(st.integers(0, 10**6), max_size=3))
+@given(schedules(protected="for ever"), policies(empty=True), floors, st.lists(st.integers(0, 10**6), max_size=3))
 def test_cleaning_up_again_changes_nothing_however_much_later(
     copies: list[Candidate], policy: Policy, minimum: int, hours: list[int]
 ) -> None:
@@ -245,7 +245,7 @@ def cleaned_nightly(copies: list[Candidate], policy: Policy, minimum: int) -> Pl
     return made
 
 
-@given(schedules(), policies(windows=False, empty=True), floors)
+@given(schedules(protected="for ever"), policies(windows=False, empty=True), floors)
 def test_cleaning_up_nightly_ends_where_cleaning_up_once_does(
     copies: list[Candidate], policy: Policy, minimum: int
 ) -> None:
@@ -254,7 +254,7 @@ def test_cleaning_up_nightly_ends_where_cleaning_up_once_does(
     assert kept(cleaned_nightly(copies, policy, minimum)) == kept(once)
 
 
-@given(schedules(), policies(), floors)
+@given(schedules(protected="for ever"), policies(), floors)
 def test_with_windows_by_period_nightly_may_keep_one_copy_more_and_never_one_less(
     copies: list[Candidate], policy: Policy, minimum: int
 ) -> None:
@@ -276,7 +276,9 @@ def test_the_one_copy_more_after_nightly_cleanups_is_the_oldest_left() -> None:
     assert kept(cleaned_nightly(copies, policy, 1)) == {copies[1].uid, copies[2].uid, copies[3].uid}
 
 
-@given(schedules(), policies(), floors, st.sampled_from((*COUNT_FIELDS, *DURATION_FIELDS)), st.data())
+@given(
+    schedules(protected="for ever"), policies(), floors, st.sampled_from((*COUNT_FIELDS, *DURATION_FIELDS)), st.data()
+)
 def test_adding_a_rule_or_raising_one_never_deletes_more(
     copies: list[Candidate], policy: Policy, minimum: int, field: str, data: st.DataObject
 ) -> None:
