@@ -46,6 +46,13 @@ class SidecarError(StorageError):
     """A sidecar that is missing, too large, not JSON, or not about its artifact."""
 
 
+def missing(label: str, relative: str) -> ArtifactMissingError:
+    """The error for an artifact of this name that is not in its place."""
+    return ArtifactMissingError(
+        f"{label}: {relative} is not there. Someone else moved or removed it; look for it before the next cleanup."
+    )
+
+
 _SENTENCES = {
     errno.ENOSPC: "is full. Free some space or lower the retention, then run again",
     errno.EDQUOT: "has no quota left for this user. Raise it or free some space, then run again",

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from backups.storage.folders import DIRECTORY
-from backups.storage.names import FOLDER, SENTINEL, SIDECAR_SUFFIX, TRASH, ArtifactName, is_part
+from backups.storage.names import FOLDER, SIDECAR_SUFFIX, TRASH, ArtifactName, is_bookkeeping, is_part
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator
@@ -30,7 +30,9 @@ def list_parts(root: int) -> Iterator[tuple[str, int]]:
 def unknown_files(root: int, known: Container[str]) -> Iterator[str]:
     folders = set(_folders(root))
     for entry in _entries(root, "."):
-        if entry.name in (SENTINEL, TRASH, "lost+found") or entry.name in folders:
+        if entry.name in (TRASH, "lost+found") or entry.name in folders:
+            continue
+        if is_bookkeeping(entry.name) and entry.is_file(follow_symlinks=False):
             continue
         yield entry.name + ("/" if entry.is_dir(follow_symlinks=False) else "")
     for folder in [*sorted(folders), TRASH]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from backups.storage.epoch import read_epoch
 from backups.storage.errors import (
     ForeignStorageError,
     StorageError,
@@ -15,9 +16,9 @@ from backups.storage.errors import (
     StorageOfflineError,
     plain_errors,
 )
-from backups.storage.folders import DIRECTORY
+from backups.storage.folders import DIRECTORY, sync_folder
 from backups.storage.moving import PUBLISHING, TRASHING, Move
-from backups.storage.names import SENTINEL, TRASH
+from backups.storage.names import EPOCH, TRASH, is_bookkeeping
 from backups.storage.opened import OpenStorage
 from backups.storage.sentinel import STORAGE_UID, check_sentinel, read_sentinel, write_sentinel
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 KIND = "local"
 
 # What a freshly made file system, or an earlier start of ours, may have put there.
-_HARMLESS = {"lost+found", TRASH, SENTINEL}
+_HARMLESS = {"lost+found", TRASH}
 
 
 @dataclass(frozen=True)
@@ -107,12 +108,24 @@ class LocalStorage:
                 "storage instead."
             )
         with os.scandir(root) as entries:
-            others = any(entry.name not in _HARMLESS and not entry.name.startswith(SENTINEL) for entry in entries)
-        if others and not allow_existing:
+            others = any(entry.name not in _HARMLESS and not is_bookkeeping(entry.name) for entry in entries)
+        foreign = self._has_foreign_epoch(root)
+        if (others or foreign) and not allow_existing:
             raise StorageNotEmptyError(
                 f"{self.label}: {self.path} is not empty. Choose an empty folder, or confirm that you mean this one."
             )
+        if foreign:
+            # The count of a storage that this folder is no more: it would keep the new one from ever being cleaned up.
+            os.unlink(EPOCH, dir_fd=root)
+            sync_folder(root)
         try:
             write_sentinel(root, uid=self.uid, created=created)
         except FileExistsError as error:
             raise StorageError(f"{self.label}: {self.path} was set up by someone else just now. Try again.") from error
+
+    def _has_foreign_epoch(self, root: int) -> bool:
+        try:
+            read_epoch(root, uid=self.uid, label=self.label, path=self.path)
+        except ForeignStorageError:
+            return True
+        return False

@@ -7,6 +7,7 @@ import errno
 import functools
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 # (source folder's handle, name, destination folder's handle, name). Raises FileExistsError when the name is taken.
 type Move = Callable[[int, str, int, str], None]
@@ -51,7 +52,13 @@ def move_by_reservation(source: int, name: str, destination: int, new_name: str)
     except FileExistsError:
         if os.stat(new_name, dir_fd=destination, follow_symlinks=False).st_size:
             raise
-    os.rename(name, new_name, src_dir_fd=source, dst_dir_fd=destination)
+    try:
+        os.rename(name, new_name, src_dir_fd=source, dst_dir_fd=destination)
+    except OSError:
+        with suppress(OSError):
+            if os.stat(new_name, dir_fd=destination, follow_symlinks=False).st_size == 0:
+                os.unlink(new_name, dir_fd=destination)
+        raise
 
 
 PUBLISHING: Sequence[Move] = (move_by_link, move_by_rename, move_by_reservation)

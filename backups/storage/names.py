@@ -11,6 +11,8 @@ from functools import cached_property
 
 TRASH = ".keepwell-trash"
 SENTINEL = ".keepwell-storage.json"
+EPOCH = ".keepwell-epoch.json"
+EPOCH_DRAFT = f"{EPOCH}.part"
 SIDECAR_SUFFIX = ".meta.json"
 
 _FOLDER = r"[a-z0-9](?:[a-z0-9_-]{0,62}[a-z0-9])?"
@@ -24,6 +26,7 @@ _PART = re.compile(
     rf"\.{_STAMP}-{_UID}{_SUFFIX}(?:{re.escape(SIDECAR_SUFFIX)})?\.[0-9A-Za-z]{{1,40}}-[0-9A-Za-z]{{1,40}}\.part",
     re.ASCII,
 )
+_SENTINEL_DRAFT = re.compile(rf"{re.escape(SENTINEL)}\.[0-9A-Za-z-]{{8,64}}\.part", re.ASCII)
 _STAMP_FORMAT = "%Y-%m-%dT%H%M%SZ"
 
 
@@ -93,6 +96,11 @@ class ArtifactName:
 def is_part(filename: str) -> bool:
     """Whether a file is named as an artifact or sidecar that was never published."""
     return _PART.fullmatch(filename) is not None
+
+
+def is_bookkeeping(filename: str) -> bool:
+    """Whether a file directly below a storage is the sentinel, the epoch, or a draft of either that a crash left."""
+    return filename in (SENTINEL, EPOCH, EPOCH_DRAFT) or _SENTINEL_DRAFT.fullmatch(filename) is not None
 
 
 def new_uid() -> str:

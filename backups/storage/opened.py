@@ -8,13 +8,15 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 from typing import TYPE_CHECKING, BinaryIO
 
 from backups.storage import sidecar as sidecars
-from backups.storage.errors import ArtifactExistsError, ArtifactMissingError, SidecarError, StorageError, plain_errors
-from backups.storage.folders import DIRECTORY, sync_folder
+from backups.storage.epoch import raise_epoch, read_epoch
+from backups.storage.errors import ArtifactExistsError, SidecarError, StorageError, missing, plain_errors
+from backups.storage.folders import open_folder, size_of, sync_folder
 from backups.storage.listing import list_artifacts, list_parts, unknown_files
-from backups.storage.moving import PUBLISHING, TRASHING, Move, move
+from backups.storage.moving import PUBLISHING, TRASHING, Move
 from backups.storage.names import TRASH, ArtifactName
 from backups.storage.sentinel import check_sentinel
 from backups.storage.staged import Staged
+from backups.storage.trash import Failures, Trash
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Sequence
@@ -26,8 +28,7 @@ _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 class OpenStorage:
     """Made by `LocalStorage.open`. Every method raises `StorageError` (or a kind of it) instead of OSError.
 
-    After each rename, link or unlink the folders concerned are synced before the method returns; `move_to_trash` alone
-    leaves that to `move_sidecar_to_trash`.
+    After each rename, link or unlink the folders concerned are synced before the method returns.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class OpenStorage:
         self._uid = uid
         self._path = path
         self._publishing = publishing
-        self._trashing = trashing
+        self._trash = Trash(root, label=label, ways=trashing)
 
     def verify(self) -> None:
         """Check the sentinel again, and that the path still leads here: a long task may outlive a mount."""
@@ -63,7 +64,7 @@ class OpenStorage:
             # Only what is done here is the storage's fault; the caller's body may fail for other reasons.
             with plain_errors(self.label, f"creating {name.relative}"):
                 folder = stack.enter_context(self._folder(name.folder, create=True))
-                if _size(folder, name.filename):
+                if size_of(folder, name.filename):
                     raise ArtifactExistsError(f"{self.label}: {name.relative} exists already and is not overwritten.")
                 staged = Staged(folder, name, run_id, fence, label=self.label, ways=self._publishing)
             yield stack.enter_context(staged)
@@ -99,59 +100,59 @@ class OpenStorage:
             try:
                 return self._open_file(name.folder, name.filename)
             except (FileNotFoundError, NotADirectoryError) as error:
-                raise self._missing(name) from error
+                raise missing(self.label, name.relative) from error
 
     def move_to_trash(self, name: ArtifactName) -> None:
-        """Move the artifact, not its sidecar; raises `ArtifactMissingError` when it is not in its place.
+        """Move one artifact; see `move_all_to_trash`. Raises what that returns."""
+        _raise(self.move_all_to_trash([name]))
 
-        The move is on disk before this returns: after a power cut no sidecar can have gone without its artifact.
+    def move_all_to_trash(self, names: Sequence[ArtifactName]) -> Failures:
+        """Move artifacts, not their sidecars; returns those that failed, with why: `ArtifactMissingError` and others.
+
+        The moves are on disk before this returns: after a power cut no sidecar can have gone without its artifact.
         """
-        with plain_errors(self.label, f"moving {name.relative} to the trash"), self._trash() as trash:
-            try:
-                with self._folder(name.folder) as folder:
-                    self._move(folder, name.filename, trash)
-            except (FileNotFoundError, NotADirectoryError) as error:
-                raise self._missing(name) from error
-            except FileExistsError as error:
-                raise ArtifactExistsError(f"{self.label}: the trash holds another {name.filename} already.") from error
+        return self._trash.take_artifacts(names)
 
     def move_sidecar_to_trash(self, name: ArtifactName) -> None:
-        """Let the sidecar follow its artifact, unless it is there already or was lost.
+        """Let one sidecar follow its artifact; see `move_sidecars_to_trash`. Raises what that returns."""
+        _raise(self.move_sidecars_to_trash([name]))
 
-        The folders are synced in any case: a move that was cut short may not be on disk yet.
+    def move_sidecars_to_trash(self, names: Sequence[ArtifactName]) -> Failures:
+        """Let sidecars follow their artifacts, unless they are there already or were lost; returns failures with why.
+
+        The folders are synced before and after in any case: a move that was cut short may not be on disk yet.
         """
-        with plain_errors(self.label, f"moving {name.sidecar_relative} to the trash"), self._trash() as trash:
-            in_place = self._look(name.folder, name.sidecar_filename) is not None
-            if in_place and self._look(name.folder, name.filename) is not None:
-                raise StorageError(f"{self.label}: {name.relative} is in its place and keeps its sidecar.")
-            with suppress(FileNotFoundError), self._folder(name.folder) as folder:
-                if in_place:
-                    with suppress(FileNotFoundError):
-                        move(self._trashing, folder, name.sidecar_filename, trash, name.sidecar_filename)
-                _sync_move(folder, trash)
+        return self._trash.take_sidecars(names)
 
     def restore_from_trash(self, name: ArtifactName) -> None:
-        """Move the sidecar and then the artifact back; raises `ArtifactMissingError` when it is not in the trash."""
-        with plain_errors(self.label, f"restoring {name.relative} from the trash"), self._trash() as trash:
-            if _size(trash, name.filename) is None:
-                raise ArtifactMissingError(f"{self.label}: {name.relative} is not in the trash.")
-            with self._folder(name.folder, create=True) as folder:
-                try:
-                    if _size(trash, name.sidecar_filename) is not None:
-                        self._move(trash, name.sidecar_filename, folder)
-                    self._move(trash, name.filename, folder)
-                except FileExistsError as error:
-                    raise ArtifactExistsError(
-                        f"{self.label}: {name.relative} exists in its place already and is not overwritten."
-                    ) from error
+        """Bring one back; see `restore_all_from_trash`. Raises what that returns."""
+        _raise(self.restore_all_from_trash([name]))
+
+    def restore_all_from_trash(self, names: Sequence[ArtifactName]) -> Failures:
+        """Move all sidecars and then, when those are on disk, the artifacts back; returns failures with why.
+
+        `ArtifactMissingError` for what is not in the trash, `ArtifactExistsError` for what is in its place already.
+        """
+        return self._trash.give_back(names)
 
     def purge(self, name: ArtifactName) -> None:
-        """Remove the artifact and then the sidecar from the trash for good; nothing happens when they are gone."""
-        with plain_errors(self.label, f"purging {name.filename}"), self._trash() as trash:
-            for filename in (name.filename, name.sidecar_filename):
-                with suppress(FileNotFoundError):
-                    os.unlink(filename, dir_fd=trash)
-                    sync_folder(trash)
+        """Remove one from the trash for good; see `purge_all`. Raises what that returns."""
+        _raise(self.purge_all([name]))
+
+    def purge_all(self, names: Sequence[ArtifactName]) -> Failures:
+        """Remove artifacts and then, when that is on disk, their sidecars from the trash for good.
+
+        Returns failures with why; what is gone already is none.
+        """
+        return self._trash.purge(names)
+
+    def discard_reservations(self, name: ArtifactName) -> None:
+        """Clear up after a crash in the middle of a move to or from the trash: names that were taken and never filled.
+
+        What holds bytes is never touched. See moving.py for the file systems on which names are taken first.
+        """
+        with plain_errors(self.label, f"clearing up {name.relative}"):
+            self._trash.discard_reservations(name)
 
     def in_trash(self, name: ArtifactName) -> bool:
         with plain_errors(self.label, f"looking for {name.filename} in the trash"):
@@ -171,10 +172,10 @@ class OpenStorage:
                 parts = [entry.name for entry in entries if name.is_part_of_run(entry.name, run_id)]
             for part in parts:
                 os.unlink(part, dir_fd=folder)
-            if _size(folder, name.filename) == 0:
+            if size_of(folder, name.filename) == 0:
                 # A reservation that was never filled (see moving.py): what is published is never empty.
                 os.unlink(name.filename, dir_fd=folder)
-            if _size(folder, name.filename) is None and not self.in_trash(name):
+            if size_of(folder, name.filename) is None and not self.in_trash(name):
                 with suppress(FileNotFoundError):
                     os.unlink(name.sidecar_filename, dir_fd=folder)
             sync_folder(folder)
@@ -198,41 +199,29 @@ class OpenStorage:
         with plain_errors(self.label, "looking for unknown files"):
             yield from unknown_files(self._root, known)
 
+    def read_epoch(self) -> int:
+        """Give the number of changes that the storage has seen by its own count; 0 when it has none yet."""
+        with plain_errors(self.label, "reading its epoch"):
+            return read_epoch(self._root, uid=self._uid, label=self.label, path=self._path)
+
+    def raise_epoch(self, value: int) -> None:
+        """Durably let the storage count at least `value`; ValueError for what is no count."""
+        with plain_errors(self.label, "writing its epoch"):
+            raise_epoch(self._root, value, uid=self._uid, label=self.label, path=self._path)
+
     def free_space(self) -> tuple[int, int]:
         """Give (free for this user, total) in bytes."""
         with plain_errors(self.label, "asking for its free space"):
             figures = os.fstatvfs(self._root)
         return figures.f_bavail * figures.f_frsize, figures.f_blocks * figures.f_frsize
 
-    def _missing(self, name: ArtifactName) -> ArtifactMissingError:
-        return ArtifactMissingError(
-            f"{self.label}: {name.relative} is not there. Someone else moved or removed it; look for it before "
-            "the next cleanup."
-        )
-
-    @contextmanager
-    def _folder(self, name: str, *, create: bool = False) -> Iterator[int]:
-        try:
-            handle = os.open(name, DIRECTORY, dir_fd=self._root)
-        except FileNotFoundError:
-            if not create:
-                raise
-            with suppress(FileExistsError):
-                os.mkdir(name, 0o700, dir_fd=self._root)
-            sync_folder(self._root)
-            handle = os.open(name, DIRECTORY, dir_fd=self._root)
-        try:
-            yield handle
-        finally:
-            os.close(handle)
-
-    def _trash(self) -> AbstractContextManager[int]:
-        return self._folder(TRASH, create=True)
+    def _folder(self, name: str, *, create: bool = False) -> AbstractContextManager[int]:
+        return open_folder(self._root, name, create=create)
 
     def _look(self, folder: str, filename: str) -> int | None:
         try:
             with self._folder(folder) as handle:
-                return _size(handle, filename)
+                return size_of(handle, filename)
         except FileNotFoundError:
             return None
 
@@ -244,21 +233,7 @@ class OpenStorage:
             raise StorageError(f"{self.label}: {folder}/{filename} is not a regular file.")
         return file
 
-    def _move(self, source: int, filename: str, destination: int) -> None:
-        move(self._trashing, source, filename, destination, filename)
-        _sync_move(source, destination)
 
-
-def _sync_move(source: int, destination: int) -> None:
-    # The new name must be on disk before the old one is gone from it.
-    sync_folder(destination)
-    sync_folder(source)
-
-
-def _size(folder: int, filename: str) -> int | None:
-    """Size of a regular file; None when there is none (a link or a folder of that name is not ours)."""
-    try:
-        found = os.stat(filename, dir_fd=folder, follow_symlinks=False)
-    except FileNotFoundError:
-        return None
-    return found.st_size if stat.S_ISREG(found.st_mode) else None
+def _raise(failures: Failures) -> None:
+    for error in failures.values():
+        raise error
