@@ -19,7 +19,7 @@ from django_apscheduler.models import DjangoJob, DjangoJobExecution
 
 from scheduling.choices import RunTrigger
 from scheduling.dispatch import scheduled_dispatch
-from scheduling.models import SchedulerState
+from scheduling.models import ClockAnchor, SchedulerState
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
@@ -217,3 +217,8 @@ class RunNowAdmin(ServiceAdmin):
 @admin.register(SchedulerState)
 class SchedulerStateAdmin(ReadOnlyAdmin):
     list_display = ("hostname", "pid", "started_at", "seen_at")
+
+
+@admin.register(ClockAnchor)
+class ClockAnchorAdmin(ReadOnlyAdmin):
+    list_display = ("host", "wall", "noticed_at", "confirmed_by", "confirmed_at")

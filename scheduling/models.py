@@ -151,3 +151,23 @@ class SchedulerState(models.Model):
 
     def __str__(self) -> str:
         return f"scheduler on {self.hostname}, seen {self.seen_at:%Y-%m-%d %H:%M:%S}"
+
+
+class ClockAnchor(models.Model):
+    """The last moment at which a data folder's machine had a wall clock that could be right: what
+    `scheduling.wall_clock` compares with.
+    """
+
+    host = models.CharField(max_length=64, unique=True, help_text="Id of the data folder.")
+    boot_id = models.CharField(max_length=64, blank=True, help_text="The kernel's id of the machine's boot.")
+    uptime = models.FloatField(help_text="Seconds since the machine was started.")
+    wall = models.DateTimeField()
+    noticed_at = models.DateTimeField(
+        null=True, blank=True, help_text="When a jump of the clock was first noticed, by that clock."
+    )
+    confirmed_by = models.CharField(max_length=150, blank=True, help_text="Who last said that the time is right.")
+    confirmed_at = models.DateTimeField(null=True, blank=True)
+
+    def __str__(self) -> str:
+        state = "jumped since" if self.noticed_at else "right at"
+        return f"clock of {self.host}, {state} {self.wall:%Y-%m-%d %H:%M:%S}"

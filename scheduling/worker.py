@@ -19,6 +19,7 @@ from scheduling.clock import Clock, schedule_jobs_on_startup
 from scheduling.ledger import execute_run, flush_live_logs, runs_mark_lost, runs_mend
 from scheduling.models import SchedulerState
 from scheduling.registry import all_kinds
+from scheduling.wall_clock import clock_jump
 
 logger = logging.getLogger(__name__)
 
@@ -243,3 +244,5 @@ class SchedulerProcess:
                 "seen_at": timezone.now(),
             },
         )
+        # Looked at here too, so that a jump is noticed, and is in the log, when it happens and not at the next cleanup.
+        clock_jump()

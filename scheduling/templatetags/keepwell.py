@@ -49,6 +49,8 @@ STATUS_SHAPES: Final[dict[str, str]] = {
     "keep": "check",
     "delete": "trash-2",
     "pinned": "pin",
+    "held": "hand",
+    "in_use": "lock",
     "enabled": "check",
     "disabled": "minus",
     "hidden": "eye-off",
