@@ -35,6 +35,8 @@ _OPERATOR_PERMISSIONS = frozenset(
         "backups.add_backupjob",
         "backups.change_backupjob",
         "backups.run_backupjob",
+        "backups.pin_backup",
+        "backups.add_hold",
         "maintenance.change_maintenancejob",
         "maintenance.run_maintenancejob",
     }
@@ -50,6 +52,8 @@ _ADMINISTRATOR_PERMISSIONS = _OPERATOR_PERMISSIONS | {
     "backups.restore_backup",
     "backups.accept_backup",
     "backups.untrash_backup",
+    "backups.delete_hold",
+    "maintenance.approve_cleanupplan",
     "maintenance.add_maintenancejob",
     "maintenance.delete_maintenancejob",
     "auth.view_user",

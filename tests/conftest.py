@@ -154,3 +154,11 @@ def browser(chromium_path: str) -> Iterator[Browser]:
         running = playwright.chromium.launch(executable_path=chromium_path, args=BROWSER_FLAGS)
         yield running
         running.close()
+
+
+@pytest.fixture
+def no_blast_radius(db: None) -> None:
+    """Let cleanups delete as much as their policy says, for tests that are about something else."""
+    from tests.support import no_blast_radius as lift
+
+    lift()

@@ -9,10 +9,22 @@ from django.utils import timezone
 from factory.django import DjangoModelFactory
 
 from backups.choices import BackupState
-from backups.models import Backup, BackupJob, BackupRun, BackupRunTarget, Storage, Target
+from backups.models import (
+    AuditAction,
+    AuditEntry,
+    Backup,
+    BackupJob,
+    BackupRun,
+    BackupRunTarget,
+    Hold,
+    Lease,
+    LeasePurpose,
+    Storage,
+    Target,
+)
 from backups.storage import new_uid
-from maintenance.choices import JobType
-from maintenance.models import MaintenanceJob, MaintenanceRun
+from maintenance.choices import JobType, PlanStatus
+from maintenance.models import CleanupPlan, MaintenanceJob, MaintenanceRun
 from scheduling.choices import RunOutcome, RunStatus, RunTrigger
 
 
@@ -116,6 +128,39 @@ class BackupFactory(DjangoModelFactory[Backup]):
     source_bytes = 4096
 
 
+class HoldFactory(DjangoModelFactory[Hold]):
+    """A hold on everything unless it is told otherwise."""
+
+    class Meta:
+        model = Hold
+
+    note = "until the new disk is in"
+    placed_by = "anna"
+    placed_at = factory.LazyFunction(timezone.now)
+
+
+class LeaseFactory(DjangoModelFactory[Lease]):
+    """A lease whose process is gone, unless `holder` is a lock that is held."""
+
+    class Meta:
+        model = Lease
+
+    backup = factory.SubFactory(BackupFactory)
+    purpose = LeasePurpose.RESTORE
+    holder = "0" * 24
+    taken_at = factory.LazyFunction(timezone.now)
+
+
+class AuditEntryFactory(DjangoModelFactory[AuditEntry]):
+    class Meta:
+        model = AuditEntry
+
+    at = factory.LazyFunction(timezone.now)
+    action = AuditAction.PIN
+    actor = "anna"
+    reason = "for ever: tax records"
+
+
 class MaintenanceJobFactory(DjangoModelFactory[MaintenanceJob]):
     class Meta:
         model = MaintenanceJob
@@ -133,3 +178,15 @@ class MaintenanceRunFactory(_RunFactory):
     job = factory.SubFactory(MaintenanceJobFactory)
     job_key = factory.LazyAttribute(lambda run: run.job.key if run.job else "gone")
     job_type = JobType.RETENTION_CLEANUP
+
+
+class CleanupPlanFactory(DjangoModelFactory[CleanupPlan]):
+    """The plan of a run that a guard stopped, without pairs."""
+
+    class Meta:
+        model = CleanupPlan
+
+    status = PlanStatus.WAITING
+    digest = "0" * 64
+    created_at = factory.LazyFunction(timezone.now)
+    run = factory.SubFactory(MaintenanceRunFactory, succeeded=True)

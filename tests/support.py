@@ -11,13 +11,19 @@ from django.utils import timezone
 
 from backups.choices import BackupState
 from backups.models import Backup, BackupJob, Storage, Target
+from backups.models.options import GUARD_FIELDS
+from backups.services.audit import Authority
 from backups.services.jobs import job_create
+from backups.services.options import options_update
 from backups.services.storages import storage_backend, storage_create
 from backups.services.targets import target_create
+from backups.services.trash import Moved, backups_purge, backups_trash
 from backups.storage import ArtifactName, Sidecar, folder_slug, new_uid
+from backups.storage.names import is_bookkeeping
 from maintenance.choices import JobType
 from maintenance.models import MaintenanceJob
-from maintenance.services import CLEANUP_MANUAL, CLEANUP_NIGHTLY
+from maintenance.services import CLEANUP_MANUAL, CLEANUP_NIGHTLY, PURGE_TRASH
+from scheduling import holders
 
 
 def make_tree(folder: Path, files: int = 3, size: int = 100) -> Path:
@@ -81,14 +87,46 @@ def add_backup(
     )
 
 
+def no_blast_radius() -> None:
+    """Let cleanups delete as much as their policy says, for tests that are about something else."""
+    options_update(**dict.fromkeys(GUARD_FIELDS))
+
+
+def move_to_trash(
+    *backups: Backup, verdict: dict[str, Any] | None = None, run: str = "maintenance:1", **values: Any
+) -> Moved:
+    """What a cleanup does with copies of one pair that its plan deletes."""
+    with holders.hold() as holder, storage_backend(backups[0].storage).open() as storage:
+        return backups_trash(
+            items=[(backup, verdict or {"keep": False}) for backup in backups],
+            storage=storage,
+            authority=Authority(actor="test", run=run),
+            holder=holder,
+            **{"minimum_keep": 1, "now": timezone.now(), **values},
+        )
+
+
+def purge(*backups: Backup, **values: Any) -> Moved:
+    """What emptying the trash does with copies of one storage, due or not."""
+    with holders.hold() as holder, storage_backend(backups[0].storage).open() as storage:
+        return backups_purge(
+            backups=backups,
+            storage=storage,
+            authority=Authority(actor="test", run="maintenance:2"),
+            holder=holder,
+            **{"trashed_before": timezone.now(), "now": timezone.now(), **values},
+        )
+
+
 def artifact_path(backup: Backup) -> Path:
     return Path(backup.storage.path) / backup.artifact.relative
 
 
 def files_in(storage: Storage) -> set[str]:
-    """Every file of a storage but its sentinel, by relative path."""
+    """Every file of a storage but what it keeps about itself, by relative path."""
     root = Path(storage.path)
-    return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()} - {".keepwell-storage.json"}
+    names = (str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
+    return {name for name in names if not is_bookkeeping(name)}
 
 
 def assert_catalogue_matches_storage(storage: Storage) -> None:
@@ -107,9 +145,10 @@ def now() -> datetime:
 
 
 def default_jobs() -> dict[str, MaintenanceJob]:
-    """The two cleanup jobs of a new installation by key; a test that empties the database takes them from the next."""
+    """The maintenance jobs of a new installation by key; a test that empties the database takes them from the next."""
     shared = {"job_type": JobType.RETENTION_CLEANUP}
     nightly = {**shared, "name": "Nightly cleanup", "schedule_cron": "0 3 * * *"}
     manual = {**shared, "name": "Cleanup by hand", "visible_in_ui": False}
-    made = {CLEANUP_NIGHTLY: nightly, CLEANUP_MANUAL: manual}
+    purge = {"job_type": JobType.PURGE_TRASH, "name": "Empty the trash", "schedule_cron": "30 3 * * *"}
+    made = {CLEANUP_NIGHTLY: nightly, CLEANUP_MANUAL: manual, PURGE_TRASH: purge}
     return {key: MaintenanceJob.objects.get_or_create(key=key, defaults=values)[0] for key, values in made.items()}

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from datetime import datetime
+
 from django.db import models
 from django.db.models import Q
 from django.urls import reverse
@@ -54,6 +56,10 @@ class Backup(models.Model):
     holder = models.CharField(max_length=64, blank=True, help_text="Lock of the process that is moving it.")
     trashed_at = models.DateTimeField(null=True, blank=True)
     deleted_at = models.DateTimeField(null=True, blank=True)
+    pinned_at = models.DateTimeField(null=True, blank=True, help_text="When someone pinned it: no cleanup deletes it.")
+    pinned_by = models.CharField(max_length=150, blank=True)
+    pin_until = models.DateTimeField(null=True, blank=True, help_text="When the pin ends; blank pins it for ever.")
+    pin_note = models.CharField(max_length=200, blank=True)
 
     objects = BackupQuerySet.as_manager()
 
@@ -63,6 +69,7 @@ class Backup(models.Model):
             ("accept_backup", "Can accept a suspect backup as good"),
             ("restore_backup", "Can restore a backup"),
             ("untrash_backup", "Can bring a backup back from the trash"),
+            ("pin_backup", "Can pin a backup, and take the pin off"),
         ]
         constraints = [
             models.CheckConstraint(condition=Q(state__in=BackupState.values), name="backup_state_known"),
@@ -74,6 +81,9 @@ class Backup(models.Model):
             models.CheckConstraint(
                 condition=~Q(state=BackupState.DELETED) | Q(deleted_at__isnull=False),
                 name="backup_deleted_has_deleted_at",
+            ),
+            models.CheckConstraint(
+                condition=Q(pinned_at__isnull=False) | Q(pin_until__isnull=True), name="backup_pin_has_a_beginning"
             ),
         ]
         indexes = [
@@ -111,6 +121,9 @@ class Backup(models.Model):
         if self.state != BackupState.AVAILABLE:
             return str(self.state)
         return "suspect" if self.is_suspect else ""
+
+    def is_pinned(self, now: datetime) -> bool:
+        return self.pinned_at is not None and (self.pin_until is None or now < self.pin_until)
 
     @property
     def badge(self) -> str:

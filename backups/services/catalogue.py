@@ -8,8 +8,9 @@ from django.db import transaction
 from django.utils import timezone
 
 from backups.choices import AttemptStatus, BackupState
-from backups.models import Backup, BackupRunTarget
+from backups.models import AuditAction, Backup, BackupRunTarget
 from backups.retention.suspicion import LOOK_BACK, suspect_reason
+from backups.services.audit import audit_backup
 
 
 def backup_register(
@@ -71,15 +72,18 @@ def backup_register(
     return backup
 
 
-def backup_accept(*, backup: Backup) -> Backup:
+def backup_accept(*, backup: Backup, by: str, now: datetime | None = None) -> Backup:
     """Count a suspect copy as good from now on. Raises ValidationError when it is not suspect."""
-    accepted = (
-        Backup.objects.filter(pk=backup.pk, state=BackupState.AVAILABLE, accepted_at__isnull=True)
-        .exclude(suspect_reason="")
-        .update(accepted_at=timezone.now())
-    )
-    if not accepted:
-        raise ValidationError(f"The backup {backup.uid} is not a suspect copy, so there is nothing to accept.")
+    now = now or timezone.now()
+    with transaction.atomic():
+        accepted = (
+            Backup.objects.filter(pk=backup.pk, state=BackupState.AVAILABLE, accepted_at__isnull=True)
+            .exclude(suspect_reason="")
+            .update(accepted_at=now)
+        )
+        if not accepted:
+            raise ValidationError(f"The backup {backup.uid} is not a suspect copy, so there is nothing to accept.")
+        audit_backup(backup=backup, action=AuditAction.ACCEPT, actor=by, reason=backup.suspect_reason, now=now)
     return Backup.objects.get(pk=backup.pk)
 
 

@@ -12,6 +12,7 @@ from backups.retention.policy import PolicyError
 from backups.services.errors import refuse
 from backups.services.names import clean_name
 from backups.services.options import retention_clean
+from backups.services.protections import holds_clear_way
 from scheduling.cron import ScheduleError, load_zone, parse_cron
 from scheduling.ledger import runs_clear_way
 
@@ -54,9 +55,13 @@ def job_set_enabled(*, job: BackupJob, enabled: bool) -> BackupJob:
 
 
 def job_delete(*, job: BackupJob) -> None:
-    """Forget a job. Its runs and backups stay, under its name. Refused while it runs; a waiting run is cancelled."""
-    runs_clear_way(kind_name=BackupRun.KIND, job=job)
-    job.delete()
+    """Forget a job. Its runs and backups stay, under its name. Refused while it runs or is held; a waiting run is
+    cancelled.
+    """
+    with transaction.atomic():
+        holds_clear_way(job=job)
+        runs_clear_way(kind_name=BackupRun.KIND, job=job)
+        job.delete()
 
 
 def schedule_clean(*, schedule: str, timezone: str) -> dict[str, str]:

@@ -8,11 +8,17 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 
 from backups.models import Options
+from backups.models.options import GUARD_FIELDS
 from backups.retention.policy import Policy, PolicyError
 from scheduling.cron import ScheduleError, load_zone
 
 MAX_TRASH_HOURS = 24 * 365
 MAX_MINIMUM_KEEP = 1000
+MAX_SHARE = 100
+MAX_GUARD_COUNT = 1_000_000
+MAX_GUARD_BYTES = 2**60
+
+_GUARD_LIMITS = {"share": MAX_SHARE, "count": MAX_GUARD_COUNT, "bytes": MAX_GUARD_BYTES}
 
 
 def options_update(
@@ -21,12 +27,16 @@ def options_update(
     retention: Mapping[str, Any] | None = None,
     minimum_keep: int | None = None,
     trash_hours: int | None = None,
+    **guards: int | None,
 ) -> Options:
     """Change what is given and return the row.
 
-    Raises ValidationError keyed by field; a policy's errors are keyed `retention.<rule>`.
+    `guards` are some of `GUARD_FIELDS`: shares in percent, sizes in bytes, None or 0 for no limit. Raises
+    ValidationError keyed by field; a policy's errors are keyed `retention.<rule>`.
     """
-    values = options_clean(timezone=timezone, retention=retention, minimum_keep=minimum_keep, trash_hours=trash_hours)
+    values = options_clean(
+        timezone=timezone, retention=retention, minimum_keep=minimum_keep, trash_hours=trash_hours, **guards
+    )
     with transaction.atomic():
         Options.load()
         options = Options.objects.select_for_update().get(pk=1)
@@ -57,6 +67,7 @@ def options_clean(
     retention: Mapping[str, Any] | None = None,
     minimum_keep: int | None = None,
     trash_hours: int | None = None,
+    **guards: int | None,
 ) -> dict[str, Any]:
     """The given values, checked and normalised.
 
@@ -85,9 +96,21 @@ def options_clean(
             errors[field] = [f"Use a whole number from {lowest} to {highest}."]
         else:
             values[field] = value
+    _clean_guards(guards, values, errors)
     if errors:
         raise ValidationError(errors)
     return values
+
+
+def _clean_guards(guards: Mapping[str, Any], values: dict[str, Any], errors: dict[str, list[str]]) -> None:
+    for field, value in guards.items():
+        if field not in GUARD_FIELDS:
+            raise TypeError(f"there is no option {field}")
+        highest = _GUARD_LIMITS[field.rpartition("_")[2]]
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= highest):
+            errors[field] = [f"Use a whole number from 1 to {highest}; blank or 0 is no limit."]
+        else:
+            values[field] = value or None
 
 
 def retention_clean(retention: Mapping[str, Any]) -> dict[str, Any]:

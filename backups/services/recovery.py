@@ -11,6 +11,7 @@ from django.db import InterfaceError, OperationalError
 from backups.choices import IN_TRANSIT, AttemptStatus, BackupState
 from backups.models import Backup, BackupRunTarget
 from backups.services.catalogue import backup_register
+from backups.services.protections import leases_sweep
 from backups.services.storages import storage_backend
 from backups.services.trash import backup_finish_purge, backup_resume_trashing
 from backups.storage import ArtifactName, OpenStorage, SidecarError, StorageError
@@ -29,6 +30,7 @@ def backups_recover() -> None:
             "run", "run__job", "storage", "target"
         )
     )
+    leases_sweep()
     for backup in Backup.objects.filter(state__in=IN_TRANSIT).select_related("storage"):
         if not holders.is_held(backup.holder):
             with _one_at_a_time(f"backup {backup.uid}"):

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 
 from backups.archive import ExtractLimits, ExtractSummary, extract_archive, sha256_file
 from backups.choices import BackupState
-from backups.models import Backup, Storage
+from backups.models import Backup, LeasePurpose, Storage
 from backups.services.catalogue import backup_mark_missing, backup_mark_verified, backup_quarantine
+from backups.services.protections import BackupInUseError, backup_lease
 from backups.services.storages import storage_backend
 from backups.services.trash import GONE_REASON
 from backups.storage import ArtifactMissingError, ArtifactName, OpenStorage
@@ -60,36 +61,22 @@ def backup_restore(
 ) -> Restored:
     """Check the artifact's sha256 and unpack it into `destination`, a new or empty folder, from the same open file.
 
-    A match is recorded as a verification. `progress` gets ("checking" or "unpacking", bytes done, bytes in all). Owners
-    come back, by number, only for root. Raises `RestoreRefusedError`, `DestinationRefusedError`, `DamagedBackupError`
-    (the row is then quarantined), `ArtifactMissingError` (the row then says missing), `StorageError`, and what
-    `extract_archive` raises.
+    No cleanup takes the copy away meanwhile. A match is recorded as a verification. `progress` gets ("checking" or
+    "unpacking", bytes done, bytes in all). Owners come back, by number, only for root. Raises `RestoreRefusedError`,
+    `DestinationRefusedError`, `DamagedBackupError` (the row is then quarantined), `ArtifactMissingError` (the row then
+    says missing), `StorageError`, and what `extract_archive` raises.
     """
     name = _artifact(backup)
     _refuse_state(backup)
     refuse_destination(destination)
     if backup.is_suspect:
         log("warning", f"This copy is suspect: {backup.suspect_reason}. Compare it with another one.")
-    with storage_backend(backup.storage).open() as storage:
-        try:
-            file = storage.open_artifact(name)
-        except ArtifactMissingError:
-            _missing(backup, storage)
-            raise
-        with file:
-            _check(backup, file, storage.label, stop, progress)
-            backup_mark_verified(backup=backup)
-            file.seek(0)
-            counted = _Counted(file, storage.label, lambda done: progress("unpacking", done, backup.size))
-            summary = extract_archive(
-                cast("BinaryIO", counted),  # it needs read() alone
-                destination,
-                stop=stop,
-                log=log,
-                # `source_bytes` is the archive's own length, headers included: its files cannot hold more.
-                limits=ExtractLimits(entries=backup.entries + FOLDERS_LIMIT, bytes=backup.source_bytes),
-                owner=os.geteuid() == 0,
-            )
+    try:
+        with backup_lease(backup=backup, purpose=LeasePurpose.RESTORE):
+            summary = _unpack(backup, name, destination, stop, log, progress)
+    except BackupInUseError as error:
+        # It was condemned between the look at its state and the lease.
+        raise RestoreRefusedError(str(error)) from error
     return Restored(backup=backup, destination=destination, summary=summary)
 
 
@@ -151,6 +138,31 @@ def _refuse_state(backup: Backup) -> None:
             )
         case BackupState.DELETING:
             raise RestoreRefusedError(f"{backup} is being moved to the trash right now. Try again in a moment.")
+
+
+def _unpack(
+    backup: Backup, name: ArtifactName, destination: Path, stop: threading.Event, log: Log, progress: Progress
+) -> ExtractSummary:
+    with storage_backend(backup.storage).open() as storage:
+        try:
+            file = storage.open_artifact(name)
+        except ArtifactMissingError:
+            _missing(backup, storage)
+            raise
+        with file:
+            _check(backup, file, storage.label, stop, progress)
+            backup_mark_verified(backup=backup)
+            file.seek(0)
+            counted = _Counted(file, storage.label, lambda done: progress("unpacking", done, backup.size))
+            return extract_archive(
+                cast("BinaryIO", counted),  # it needs read() alone
+                destination,
+                stop=stop,
+                log=log,
+                # `source_bytes` is the archive's own length, headers included: its files cannot hold more.
+                limits=ExtractLimits(entries=backup.entries + FOLDERS_LIMIT, bytes=backup.source_bytes),
+                owner=os.geteuid() == 0,
+            )
 
 
 def _check(backup: Backup, file: BinaryIO, label: str, stop: threading.Event, progress: Progress) -> None:

@@ -15,6 +15,7 @@ from backups.archive import Stopped, write_archive
 from backups.choices import AttemptStatus
 from backups.models import BackupJob, BackupJobTarget, BackupRun, BackupRunLogLine, BackupRunTarget, Options
 from backups.services.catalogue import backup_register
+from backups.services.epochs import storage_changing
 from backups.services.recovery import attempts_settle, backups_recover
 from backups.services.storages import storage_backend
 from backups.sources import SOURCES, SourceError
@@ -85,7 +86,7 @@ def _back_up(run: BackupRun, job: BackupJob, attempt: BackupRunTarget, context: 
         raise SourceError("the target was deleted after this run was recorded.")
     source = SOURCES[target.source]
     context.info(f"{target.name}: backing up to {job.storage.name}.")
-    with storage_backend(job.storage).open() as storage:
+    with storage_backend(job.storage).open() as storage, storage_changing(storage=job.storage, handle=storage):
         name = ArtifactName(
             folder=folder_slug(target.name),
             created=context.now().replace(microsecond=0),

@@ -13,6 +13,7 @@ from backups.choices import IN_TRANSIT, BackupState, StorageKind
 from backups.models import Backup, BackupRunTarget, Storage
 from backups.services.errors import refuse
 from backups.services.names import clean_name
+from backups.services.protections import holds_clear_way
 from backups.storage import STORAGES, LocalStorage, StorageError, StorageNotEmptyError
 from scheduling import holders
 from scheduling.printable import printable
@@ -111,12 +112,14 @@ def storage_initialise(storage: Storage) -> None:
 def storage_delete(*, storage: Storage) -> None:
     """Forget a storage that nothing refers to.
 
-    Its folder is left as it is. Raises ValidationError when a job or backup needs it.
+    Its folder is left as it is. Raises ValidationError when a job, backup or hold needs it.
     """
     if busy := _busy(storage):
         raise ValidationError(busy)
     try:
-        storage.delete()
+        with transaction.atomic():
+            holds_clear_way(storage=storage)
+            storage.delete()
     except ProtectedError as error:
         jobs = sorted({str(row) for row in error.protected_objects if row._meta.model_name == "backupjob"})
         if jobs:

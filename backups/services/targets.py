@@ -10,6 +10,7 @@ from django.db.models import ProtectedError
 from backups.models import Target
 from backups.services.errors import refuse
 from backups.services.names import clean_name
+from backups.services.protections import holds_clear_way
 from backups.sources import SOURCES, SourceConfigError
 from scheduling.printable import printable
 
@@ -59,10 +60,12 @@ def target_update(*, target: Target, name: str, config: Mapping[str, Any]) -> Ta
 def target_delete(*, target: Target) -> None:
     """Forget a target that no job names.
 
-    Its backups and history stay. Raises ValidationError naming the jobs otherwise.
+    Its backups and history stay. Raises ValidationError naming the jobs, or the hold, that need it.
     """
     try:
-        target.delete()
+        with transaction.atomic():
+            holds_clear_way(target=target)
+            target.delete()
     except ProtectedError as error:
         jobs = ", ".join(sorted(target.jobs.values_list("name", flat=True)))
         raise ValidationError(f"{target.name} is protected by {jobs}. Take it out of these jobs first.") from error

@@ -1,172 +1,350 @@
-"""Moving a backup out of the way, in steps that each leave a state recovery can tell apart: the catalogue says it
-first.
+"""Moving backups out of the way and back, in steps that each leave a state recovery can tell apart.
+
+The catalogue says it first, then the bytes move, and the catalogue says it again when they have. Many copies go
+together, so that a folder is synced once for all of them; each still has its own row, its own audit entry and its own
+way back.
 """
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import groupby
 from typing import Any
 
 from django.db import connection, transaction
+from django.db.models import Case, JSONField, Q, Value, When
 from django.utils import timezone
 
 from backups.choices import BackupState
-from backups.models import Backup, BackupJob
-from backups.querysets import BackupQuerySet
+from backups.models import AuditAction, Backup, BackupJob
+from backups.services.audit import Authority, audit_backups
 from backups.services.catalogue import backup_mark_missing
-from backups.storage import OpenStorage, StorageError
+from backups.services.epochs import refuse_old_database, storage_changing
+from backups.services.protections import lock_backups, why_protected
+from backups.services.storages import storage_backend
+from backups.storage import ArtifactMissingError, ArtifactName, OpenStorage, StorageError
 from scheduling import holders
 
+BATCH = 50
+"""How many copies go at once: a process that dies leaves at most so many to be mended."""
+
+UNTRASH_PIN = timedelta(days=30)
+UNTRASH_NOTE = "brought back from the trash"
 GONE_REASON = (
     "Its file is not in the storage. Keepwell did not delete it: look for it on the disk "
     "or in the storage's own snapshots."
 )
 
 
-class BackupChangedError(Exception):
-    """The backup is not what the plan was made from, so it was left alone."""
+@dataclass(kw_only=True)
+class Moved:
+    """What became of the copies of one request: `done`, `left` as they were with why, and `failed` with what failed."""
+
+    done: list[Backup] = field(default_factory=list)
+    left: list[tuple[Backup, str]] = field(default_factory=list)
+    failed: list[tuple[Backup, Exception]] = field(default_factory=list)
 
 
-def backup_trash(
+def backups_trash(
     *,
-    backup: Backup,
+    items: Sequence[tuple[Backup, Mapping[str, Any]]],
     storage: OpenStorage,
     minimum_keep: int,
-    verdict: dict[str, Any],
-    removed_by: str,
+    authority: Authority,
     holder: str,
-    now: datetime | None = None,
-) -> None:
-    """Move an available backup of a pair to its storage's trash; it can be brought back until it is purged.
+    now: datetime,
+) -> Moved:
+    """Move copies of one pair in one storage to its trash, each with the verdict that condemns it.
 
-    Raises `BackupChangedError` when it is no longer available, the pair would fall under `minimum_keep` good copies or
-    lose its newest verified one, `ArtifactMissingError` (the row then says missing) when its file is not there, and
-    `StorageError` when the storage does not let it be moved, ValueError when the row names no possible file.
+    Whatever the plan said, a copy stays that is no longer good and available, is protected, is the newest verified of
+    its pair, or without which the pair would have fewer than `max(1, minimum_keep)` good ones. Raises `StorageError`
+    when the storage as a whole does not let anything be moved, and ValueError for copies of several pairs or storages.
     """
-    name = backup.artifact  # a row that names no file raises here, before anything is changed
+    result = Moved()
+    verdicts = {backup.pk: dict(verdict) for backup, verdict in items}
+    if not verdicts:
+        return result
+    _refuse_mixture([backup for backup, _ in items])
+    refuse_old_database(storage=items[0][0].storage, handle=storage)
     with transaction.atomic():
-        others = _refuse_the_last(backup, floor=max(1, minimum_keep), now=now or timezone.now())
-        deleting = {
-            "state": BackupState.DELETING,
-            "holder": holder,
-            "verdict": verdict,
-            "removed_by": removed_by,
-            "state_reason": "",
-        }
-        available = Backup.objects.filter(pk=backup.pk, state=BackupState.AVAILABLE)
-        # Most copies are not verified, and one statement both makes sure of that and takes them.
-        changed = available.filter(verified_at__isnull=True).update(**deleting)
-        if not changed and available.exists():
-            _refuse_the_newest_verified(backup, others)
-            changed = available.update(**deleting)
-    if not changed:
-        raise BackupChangedError(f"{name.relative} changed since the plan was made, and was left alone.")
-    try:
-        storage.move_to_trash(name)
-    except StorageError:
-        backup_resume_trashing(backup=backup, storage=storage)
-        raise
-    _trashed(backup, storage, now)
+        going = _fit_to_go(lock_backups(verdicts), max(1, minimum_keep), now, result)
+        _say_deleting(going, verdicts, authority.run, holder)
+        reasons = ((backup, _reason(verdicts[backup.pk])) for backup in going)
+        audit_backups(entries=reasons, action=AuditAction.TRASH, authority=authority, now=now)
+    known = {backup.pk for backup in (*going, *(left for left, _ in result.left), *(bad for bad, _ in result.failed))}
+    result.left += [(backup, _changed(backup)) for backup, _ in items if backup.pk not in known]
+    if not going:
+        return result
+    with storage_changing(storage=going[0].storage, handle=storage):
+        _move_out(going, storage, now, result)
+    return result
 
 
 def backup_resume_trashing(*, backup: Backup, storage: OpenStorage) -> None:
     """Bring a backup that says deleting to where its bytes say it is: back to available, on to trashed, or missing."""
     name = backup.artifact
+    storage.discard_reservations(name)
     in_place = storage.stat(name) is not None
     if storage.in_trash(name):
         if in_place:
             # Where a move is a link and an unlink, both names are the one file until it is completed.
             storage.move_to_trash(name)
-        _trashed(backup, storage)
+        storage.move_sidecar_to_trash(name)
+        # Last: as long as the row says deleting, recovery knows that the sidecar may still have to follow.
+        _say_trashed([backup], timezone.now())
     elif in_place:
-        Backup.objects.filter(pk=backup.pk, state=BackupState.DELETING).update(
-            state=BackupState.AVAILABLE, holder="", verdict=None, removed_by="", trashed_at=None
-        )
+        _say_available([backup])
     else:
         # A disk that has just gone takes its files along: they are not missing.
         storage.verify()
         backup_mark_missing(backup=backup, reason=GONE_REASON)
 
 
-def backup_untrash(*, backup: Backup, storage: OpenStorage) -> Backup:
-    """Bring a trashed backup back to its place; the next cleanup decides about it anew.
+def backups_untrash(*, backups: Sequence[Backup], by: str, now: datetime | None = None) -> Moved:
+    """Bring copies back from the trash to their places, pinned for `UNTRASH_PIN`: the cleanup that took them would
+    take them again.
 
-    Raises `BackupChangedError` when it is not in the trash any more, `StorageError` when it cannot be moved, and
-    ValueError when the row names no possible file.
+    Opens the storages itself; one that cannot be opened fails its own copies only.
     """
-    name = backup.artifact  # a row that names no file raises here, before anything is changed
-    with holders.hold() as holder:
-        changed = Backup.objects.filter(pk=backup.pk, state=BackupState.TRASHED).update(
-            state=BackupState.DELETING, holder=holder
-        )
-        if not changed:
-            raise BackupChangedError(f"{name.relative} is not in the trash any more, so it was left alone.")
+    now = now or timezone.now()
+    result = Moved()
+    ordered = sorted(backups, key=lambda backup: (backup.storage_id, backup.pk))
+    for _, group in groupby(ordered, key=lambda backup: backup.storage_id):
+        mine = list(group)
         try:
-            storage.restore_from_trash(name)
-        finally:
-            # Back in its place, still in the trash, or gone: the row says whichever it is.
-            backup_resume_trashing(backup=backup, storage=storage)
-    return Backup.objects.get(pk=backup.pk)
+            with storage_backend(mine[0].storage).open() as storage, holders.hold() as holder:
+                for start in range(0, len(mine), BATCH):
+                    _untrash(mine[start : start + BATCH], storage, by, holder, now, result)
+        except StorageError as error:
+            settled = {backup.pk for backup in (*result.done, *_copies(result.left), *_copies(result.failed))}
+            result.failed += [(backup, error) for backup in mine if backup.pk not in settled]
+    return result
 
 
-def backup_purge(
-    *, backup: Backup, storage: OpenStorage, holder: str, trashed_before: datetime, now: datetime | None = None
-) -> None:
-    """Remove the bytes of a backup that has been in the trash since before `trashed_before`.
+def backups_purge(
+    *,
+    backups: Sequence[Backup],
+    storage: OpenStorage,
+    trashed_before: datetime,
+    authority: Authority,
+    holder: str,
+    now: datetime,
+) -> Moved:
+    """Remove the bytes of copies of one storage that have been in its trash since before `trashed_before`.
 
-    The row stays as a tombstone.
+    Their rows stay as tombstones. A copy that is protected stays in the trash. Raises `StorageError` when the storage
+    as a whole refuses.
     """
-    name = backup.artifact
-    changed = Backup.objects.filter(pk=backup.pk, state=BackupState.TRASHED, trashed_at__lte=trashed_before).update(
-        state=BackupState.PURGING, holder=holder
-    )
-    if not changed:
-        raise BackupChangedError(f"{name.relative} is no longer due to be purged, and was left alone.")
-    backup_finish_purge(backup=backup, storage=storage, now=now)
+    result = Moved()
+    if not backups:
+        return result
+    refuse_old_database(storage=backups[0].storage, handle=storage)
+    with transaction.atomic():
+        going = _fit_to_purge(lock_backups([backup.pk for backup in backups]), trashed_before, now, result)
+        changed = Backup.objects.filter(pk__in=[backup.pk for backup in going], state=BackupState.TRASHED)
+        changed.update(state=BackupState.PURGING, holder=holder)
+        entries = ((backup, _reason(backup.verdict or {})) for backup in going)
+        audit_backups(entries=entries, action=AuditAction.PURGE, authority=authority, now=now)
+    if not going:
+        return result
+    with storage_changing(storage=going[0].storage, handle=storage):
+        # What a crash left behind when its artifact went to the trash.
+        behind = [backup.artifact for backup in going if storage.has_sidecar(backup.artifact)]
+        purged = _without(going, storage.move_sidecars_to_trash(behind), result)
+        purged = _without(purged, storage.purge_all([backup.artifact for backup in purged]), result)
+        _say_deleted(purged, now)
+        result.done += purged
+    return result
 
 
-def backup_finish_purge(*, backup: Backup, storage: OpenStorage, now: datetime | None = None) -> None:
-    """Carry a purge to its end; safe to repeat after a crash at any point."""
+def backup_finish_purge(*, backup: Backup, storage: OpenStorage) -> None:
+    """Carry a purge that broke off to its end; safe to repeat after a crash at any point."""
     if storage.has_sidecar(backup.artifact):
-        # A crash left it behind when its artifact went to the trash.
         storage.move_sidecar_to_trash(backup.artifact)
     storage.purge(backup.artifact)
-    Backup.objects.filter(pk=backup.pk, state=BackupState.PURGING).update(
-        state=BackupState.DELETED, deleted_at=now or timezone.now(), holder=""
-    )
+    _say_deleted([backup], timezone.now())
 
 
-def _trashed(backup: Backup, storage: OpenStorage, now: datetime | None = None) -> None:
-    # The row says trashed last: as long as it says deleting, recovery knows that the sidecar may still have to follow.
-    storage.move_sidecar_to_trash(backup.artifact)
-    Backup.objects.filter(pk=backup.pk, state=BackupState.DELETING).update(
-        state=BackupState.TRASHED, trashed_at=now or timezone.now(), holder=""
-    )
+def _refuse_mixture(backups: Sequence[Backup]) -> None:
+    if len({(backup.job_id, backup.target_id, backup.storage_id) for backup in backups}) != 1:
+        raise ValueError("the copies are not of one pair in one storage")
 
 
-def _refuse_the_last(backup: Backup, *, floor: int, now: datetime) -> BackupQuerySet:
-    """The other good copies of the pair; raises `BackupChangedError` when there are fewer than `floor` of them.
-
-    Copies dated in the future count for nothing. Call it inside the transaction that deletes.
-    """
+def _fit_to_go(rows: Sequence[Backup], floor: int, now: datetime, result: Moved) -> list[Backup]:
+    """Of locked rows, those that may be deleted after all; the others go to `result` with why."""
+    protected = why_protected(rows, now=now)
+    fit: list[Backup] = []
+    for backup in rows:
+        if backup.flaw or backup.created_at > now:
+            result.left.append((backup, _changed(backup)))
+        elif backup.pk in protected:
+            result.left.append((backup, f"{backup.shown_path} stays: {protected[backup.pk]}."))
+        elif (unnamed := _unnamed(backup)) is not None:
+            result.failed.append((backup, unnamed))
+        else:
+            fit.append(backup)
+    if not fit:
+        return fit
     # Two cleanups may be at the same pair: the lock lets each see what the other took. SQLite has one writer anyway.
     if connection.features.has_select_for_update:
-        list(BackupJob.objects.select_for_update(no_key=True).filter(pk=backup.job_id or 0).values_list("pk"))
-    others = (
-        Backup.objects.of_pair(backup.job_id or 0, backup.target_id or 0)
-        .good()
-        .filter(created_at__lte=now)
-        .exclude(pk=backup.pk)
-        .order_by()
-    )
-    if not others[floor - 1 : floor].exists():
-        raise BackupChangedError(
-            f"{backup.artifact.relative} stays: without it the pair would have fewer than {floor} good copies."
+        list(BackupJob.objects.select_for_update(no_key=True).filter(pk=fit[0].job_id or 0).values_list("pk"))
+    good = Backup.objects.of_pair(fit[0].job_id or 0, fit[0].target_id or 0).good().filter(created_at__lte=now)
+    fit = _without_newest_verified(fit, good.filter(verified_at__isnull=False), result)
+    others = good.exclude(pk__in=[backup.pk for backup in fit]).order_by().values_list("pk", flat=True)[:floor]
+    lacking = max(0, floor - len(others))
+    newest_first = sorted(fit, key=lambda backup: (backup.created_at, backup.pk), reverse=True)
+    for backup in newest_first[:lacking]:
+        text = f"{backup.shown_path} stays: without it the pair would have fewer than {floor} good copies."
+        result.left.append((backup, text))
+    return newest_first[lacking:]
+
+
+def _without_newest_verified(fit: list[Backup], verified: Any, result: Moved) -> list[Backup]:
+    """All but the newest verified copy of the pair, unless one as new, and verified as well, stays."""
+    newest = verified.order_by("-created_at").values_list("created_at", flat=True).first()
+    ties = set(verified.filter(created_at=newest).values_list("pk", flat=True)) if newest else set()
+    if not ties or ties - {backup.pk for backup in fit}:
+        return fit
+    stays = min((backup for backup in fit if backup.pk in ties), key=lambda backup: backup.uid)
+    text = f"{stays.shown_path} stays: it is the newest verified copy of the pair."
+    result.left.append((stays, text))
+    return [backup for backup in fit if backup.pk != stays.pk]
+
+
+def _fit_to_purge(rows: Sequence[Backup], trashed_before: datetime, now: datetime, result: Moved) -> list[Backup]:
+    protected = why_protected(rows, now=now)
+    fit: list[Backup] = []
+    for backup in rows:
+        due = backup.state == BackupState.TRASHED and backup.trashed_at and backup.trashed_at <= trashed_before
+        if not due:
+            result.left.append((backup, f"{backup.shown_path} is no longer due to be purged, and was left alone."))
+        elif backup.pk in protected:
+            result.left.append((backup, f"{backup.shown_path} stays in the trash: {protected[backup.pk]}."))
+        elif (unnamed := _unnamed(backup)) is not None:
+            result.failed.append((backup, unnamed))
+        else:
+            fit.append(backup)
+    return fit
+
+
+def _move_out(going: Sequence[Backup], storage: OpenStorage, now: datetime, result: Moved) -> None:
+    try:
+        failures = storage.move_all_to_trash([backup.artifact for backup in going])
+        if any(isinstance(error, ArtifactMissingError) for error in failures.values()):
+            # A disk that has just gone takes its files along: then that is what failed.
+            storage.verify()
+        moved = _without(going, failures, result)
+        moved = _without(moved, storage.move_sidecars_to_trash([backup.artifact for backup in moved]), result)
+        _say_trashed(moved, now)
+        result.done += moved
+    except StorageError as error:
+        settled = {backup.pk for backup in (*result.done, *_copies(result.failed))}
+        result.failed += [(backup, error) for backup in going if backup.pk not in settled]
+    _resume_failed(going, storage, result)
+
+
+def _untrash(
+    backups: Sequence[Backup], storage: OpenStorage, by: str, holder: str, now: datetime, result: Moved
+) -> None:
+    coming: list[Backup] = []
+    with transaction.atomic():
+        for backup in lock_backups([backup.pk for backup in backups]):
+            if backup.state != BackupState.TRASHED:
+                text = f"{backup.shown_path} is not in the trash any more, so it was left alone."
+                result.left.append((backup, text))
+            elif (unnamed := _unnamed(backup)) is not None:
+                result.failed.append((backup, unnamed))
+            else:
+                coming.append(backup)
+        rows = Backup.objects.filter(pk__in=[backup.pk for backup in coming], state=BackupState.TRASHED)
+        # A pin that is there already stays as someone wanted it, unless it would end sooner.
+        rows.filter(Q(pinned_at__isnull=True) | Q(pin_until__lt=now + UNTRASH_PIN)).update(
+            pinned_at=now, pinned_by=by, pin_until=now + UNTRASH_PIN, pin_note=UNTRASH_NOTE
         )
-    return others
+        rows.update(state=BackupState.DELETING, holder=holder)
+        entries = ((backup, f"pinned until {now + UNTRASH_PIN:%Y-%m-%d}") for backup in coming)
+        audit_backups(entries=entries, action=AuditAction.UNTRASH, authority=Authority(actor=by), now=now)
+    if not coming:
+        return
+    with storage_changing(storage=coming[0].storage, handle=storage):
+        try:
+            failures = storage.restore_all_from_trash([backup.artifact for backup in coming])
+        except StorageError as error:
+            failures = {backup.artifact: error for backup in coming}
+        back = _without(coming, failures, result)
+        _say_available(back)
+        result.done += Backup.objects.filter(pk__in=[backup.pk for backup in back]).select_related("storage")
+        _resume_failed(coming, storage, result)
 
 
-def _refuse_the_newest_verified(backup: Backup, others: BackupQuerySet) -> None:
-    """Raise `BackupChangedError` unless another good copy of the pair, as new or newer, is verified as well."""
-    if not others.filter(verified_at__isnull=False, created_at__gte=backup.created_at).exists():
-        raise BackupChangedError(f"{backup.artifact.relative} stays: it is the newest verified copy of the pair.")
+def _resume_failed(backups: Sequence[Backup], storage: OpenStorage, result: Moved) -> None:
+    """Let the rows of what failed say where the bytes are; what cannot be found out now waits for recovery."""
+    mine = {backup.pk for backup in backups}
+    for backup, _ in result.failed:
+        if backup.pk in mine:
+            try:
+                backup_resume_trashing(backup=backup, storage=storage)
+            except StorageError:
+                continue
+
+
+def _say_deleting(
+    going: Sequence[Backup], verdicts: Mapping[int, Mapping[str, Any]], removed_by: str, holder: str
+) -> None:
+    if not going:
+        return
+    verdict = Case(
+        *(When(pk=backup.pk, then=Value(verdicts[backup.pk], output_field=JSONField())) for backup in going),
+        output_field=JSONField(),
+    )
+    available = Backup.objects.filter(pk__in=[backup.pk for backup in going], state=BackupState.AVAILABLE)
+    changed = available.update(
+        state=BackupState.DELETING, holder=holder, verdict=verdict, removed_by=removed_by, state_reason=""
+    )
+    if changed != len(going):
+        raise RuntimeError(f"{len(going) - changed} locked rows changed under the lock; nothing was deleted")
+
+
+def _say_trashed(backups: Sequence[Backup], now: datetime) -> None:
+    rows = Backup.objects.filter(pk__in=[backup.pk for backup in backups], state=BackupState.DELETING)
+    rows.update(state=BackupState.TRASHED, trashed_at=now, holder="")
+
+
+def _say_available(backups: Sequence[Backup]) -> None:
+    rows = Backup.objects.filter(pk__in=[backup.pk for backup in backups], state=BackupState.DELETING)
+    rows.update(state=BackupState.AVAILABLE, holder="", verdict=None, removed_by="", trashed_at=None)
+
+
+def _say_deleted(backups: Sequence[Backup], now: datetime) -> None:
+    rows = Backup.objects.filter(pk__in=[backup.pk for backup in backups], state=BackupState.PURGING)
+    rows.update(state=BackupState.DELETED, deleted_at=now, holder="")
+
+
+def _without(backups: Sequence[Backup], failures: Mapping[ArtifactName, StorageError], result: Moved) -> list[Backup]:
+    """Those that did not fail; the others go to `result`."""
+    result.failed += [(backup, failures[backup.artifact]) for backup in backups if backup.artifact in failures]
+    return [backup for backup in backups if backup.artifact not in failures]
+
+
+def _unnamed(backup: Backup) -> ValueError | None:
+    """What is wrong with a row that names no possible file."""
+    try:
+        backup.artifact  # noqa: B018 - building the name is the check
+    except ValueError as error:
+        return error
+    return None
+
+
+def _changed(backup: Backup) -> str:
+    return f"{backup.shown_path} changed since the plan was made, and was left alone."
+
+
+def _copies(entries: Iterable[tuple[Backup, object]]) -> list[Backup]:
+    return [backup for backup, _ in entries]
+
+
+def _reason(verdict: Mapping[str, Any]) -> str:
+    reasons = verdict.get("reasons", ()) if isinstance(verdict, Mapping) else ()
+    return "; ".join(str(reason.get("text", "")) for reason in reasons if isinstance(reason, Mapping))

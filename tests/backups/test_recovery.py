@@ -25,7 +25,7 @@ from scheduling import holders
 from scheduling.choices import OPEN, RunTrigger
 from scheduling.dispatch import scheduled_dispatch
 from scheduling.ledger import runs_recover
-from tests.support import add_backup, assert_catalogue_matches_storage, files_in, make_job, now
+from tests.support import add_backup, assert_catalogue_matches_storage, files_in, make_job, no_blast_radius, now
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DEAD = "0" * 24
@@ -208,6 +208,7 @@ def test_kill_9_during_a_cleanup_leaves_nothing_half(database_url: str, tmp_path
             job, start.replace(year=2020 + number // 300, month=1 + number % 12, day=1 + number % 28, hour=number % 24)
         )
     options_update(retention={"keep_last": 1})
+    no_blast_radius()
     scheduled_dispatch("maintenance", cleanup.pk, trigger=RunTrigger.MANUAL)
     kill_scheduler_during(MaintenanceRun, random.uniform(0, 0.3), tmp_path / "scheduler.log")
     runs_recover()

@@ -43,4 +43,4 @@ def test_sqlite_runs_with_a_write_ahead_log_and_foreign_keys() -> None:
         values = [
             cursor.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous", "foreign_keys")
         ]
-    assert values == ["wal", 1, 1]
+    assert values == ["wal", 2, 1]
