@@ -7,7 +7,7 @@ from typing import Any, override
 from django.contrib import admin
 
 from maintenance import services
-from maintenance.models import MaintenanceJob, MaintenanceRun, MaintenanceRunLogLine
+from maintenance.models import CleanupPlan, CleanupPlanPair, MaintenanceJob, MaintenanceRun, MaintenanceRunLogLine
 from scheduling.admin import ReadOnlyAdmin, RunNowAdmin
 
 
@@ -44,3 +44,16 @@ class MaintenanceRunLogLineAdmin(ReadOnlyAdmin):
     list_display = ("run_id", "seq", "at", "level", "text")
     list_filter = ("level",)
     ordering = ("-run_id", "seq")
+
+
+@admin.register(CleanupPlan)
+class CleanupPlanAdmin(ReadOnlyAdmin):
+    list_display = ("uid", "status", "created_at", "created_by", "decided_by", "run")
+    list_filter = ("status",)
+
+
+@admin.register(CleanupPlanPair)
+class CleanupPlanPairAdmin(ReadOnlyAdmin):
+    list_display = ("plan", "job_name", "target_name", "kept", "deleting", "moved", "carried_out")
+    list_filter = ("carried_out",)
+    search_fields = ("job_name", "target_name")

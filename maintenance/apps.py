@@ -8,6 +8,7 @@ class MaintenanceConfig(AppConfig):
     verbose_name = "Maintenance"
 
     def ready(self) -> None:
-        from maintenance.running import register
+        from maintenance import cleanup_times, running
 
-        register()
+        running.register()
+        cleanup_times.register()

@@ -3,11 +3,40 @@ from __future__ import annotations
 from typing import Any
 
 from django import forms
+from django.forms.boundfield import BoundField
 
-from backups.forms.retention import RetentionFields
+from backups.forms.retention import RetentionFields, SizeField
 from backups.models import Options
-from backups.services.options import MAX_MINIMUM_KEEP, MAX_TRASH_HOURS
+from backups.models.options import GUARD_FIELDS
+from backups.services.options import MAX_GUARD_COUNT, MAX_MINIMUM_KEEP, MAX_SHARE, MAX_TRASH_HOURS
+from maintenance.example import HABITS, MAX_NIGHTS
 from maintenance.models import MaintenanceJob
+
+_GENERAL = ("timezone", "minimum_keep", "trash_hours")
+_NO_LIMIT = {"placeholder": "no limit"}
+
+
+def _limit(label: str, highest: int, help_text: str = "") -> forms.IntegerField:
+    message = f"Use a whole number from 1 to {highest}; blank is no limit."
+    return forms.IntegerField(
+        label=label,
+        help_text=help_text,
+        required=False,
+        min_value=0,
+        max_value=highest,
+        error_messages={"invalid": message, "min_value": message, "max_value": message},
+        widget=forms.NumberInput(attrs={"inputmode": "numeric", **_NO_LIMIT}),
+    )
+
+
+def _size_limit(label: str, help_text: str = "") -> SizeField:
+    return SizeField(
+        label=label,
+        help_text=help_text,
+        required=False,
+        max_length=40,
+        widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false", **_NO_LIMIT}),
+    )
 
 
 class MaintenanceJobForm(forms.Form):
@@ -37,7 +66,7 @@ class MaintenanceJobForm(forms.Form):
 
 
 class OptionsForm(RetentionFields):
-    """Everything on the Options page: the time zone, the two safety nets, and one field for each retention rule."""
+    """Everything on the Options page: the time zone, the safety nets with the blast radius, and the retention rules."""
 
     timezone = forms.CharField(
         label="Time zone",
@@ -61,18 +90,72 @@ class OptionsForm(RetentionFields):
         "days.",
         error_messages={"required": "Give a number of hours, such as 72."},
     )
+    guard_pair_share = _limit("Percent", MAX_SHARE, "Of its good copies")
+    guard_pair_count = _limit("Copies", MAX_GUARD_COUNT)
+    guard_pair_bytes = _size_limit("Size", "Such as 50 GiB")
+    guard_storage_share = _limit("Percent", MAX_SHARE, "Of its good copies")
+    guard_storage_count = _limit("Copies", MAX_GUARD_COUNT)
+    guard_storage_bytes = _size_limit("Size", "Such as 1 TiB")
 
     @staticmethod
     def initial_from_options(options: Options) -> dict[str, Any]:
-        return {
-            "timezone": options.timezone,
-            "minimum_keep": options.minimum_keep,
-            "trash_hours": options.trash_hours,
-            **RetentionFields.initial_from(options.retention),
-        }
+        plain = {field: getattr(options, field) for field in (*_GENERAL, *GUARD_FIELDS)}
+        return {**plain, **RetentionFields.initial_from(options.retention)}
 
     def values(self, options: Options) -> dict[str, Any]:
-        """What the form says, as `options_update` takes it. A zone of the policy's own, which no field shows, stays."""
+        """What the form says, as `options_update` takes it.
+
+        What no field showed stays: a zone of the policy's own, and limits that were not sent at all.
+        """
         own_zone = {"timezone": zone} if (zone := options.retention.get("timezone")) else {}
-        general = {field: self.cleaned_data[field] for field in ("timezone", "minimum_keep", "trash_hours")}
-        return {**general, "retention": {**self.policy_mapping(), **own_zone}}
+        general = {field: self.cleaned_data[field] for field in _GENERAL}
+        sent = {field: self.cleaned_data[field] or None for field in GUARD_FIELDS if field in self.data}
+        guards = {field: sent.get(field) if field in sent else getattr(options, field) for field in GUARD_FIELDS}
+        return {**general, **guards, "retention": {**self.policy_mapping(), **own_zone}}
+
+    @property
+    def pair_limits(self) -> list[BoundField]:
+        return [self[field] for field in GUARD_FIELDS if field.startswith("guard_pair")]
+
+    @property
+    def storage_limits(self) -> list[BoundField]:
+        return [self[field] for field in GUARD_FIELDS if field.startswith("guard_storage")]
+
+    @property
+    def shows_limits(self) -> bool:
+        """Whether the limits deserve to be open: one is not what it is at first, or was refused."""
+        at_first = Options()
+        shown = {field: self[field].value() for field in GUARD_FIELDS}
+        changed = any(str(value or "") != str(getattr(at_first, field) or "") for field, value in shown.items())
+        return changed or any(self[field].errors for field in GUARD_FIELDS)
+
+
+class ExampleForm(RetentionFields):
+    """The worked example on the page about retention. Anything that cannot be read is left at what it is at first."""
+
+    habit = forms.ChoiceField(
+        label="Backups are made", required=False, choices=[(key, habit.label) for key, habit in HABITS.items()]
+    )
+    minimum_keep = forms.IntegerField(
+        label="At least", help_text="Good copies", required=False, min_value=1, max_value=50
+    )
+    nights = forms.IntegerField(
+        label="Let nights pass",
+        required=False,
+        min_value=0,
+        max_value=MAX_NIGHTS,
+        widget=forms.NumberInput(attrs={"type": "range", "step": 1}),
+    )
+    special = forms.BooleanField(label="One copy is pinned, one is verified, one is suspect", required=False)
+    stopped = forms.BooleanField(label="Backups have stopped; only the cleanups go on", required=False)
+
+    @staticmethod
+    def first() -> dict[str, Any]:
+        """What stands in the form when somebody comes to the page."""
+        rules = {"keep_last": 3, "keep_daily": 7, "keep_weekly": 4, "keep_monthly": 3}
+        return {"habit": "daily", "minimum_keep": 1, "nights": 0, **rules}
+
+    def value(self, field: str) -> Any:
+        """What a field says; what it is at first when that cannot be read."""
+        found = self.cleaned_data.get(field)
+        return self.first().get(field) if found in (None, "") else found

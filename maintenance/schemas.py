@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from datetime import datetime
+from itertools import islice
 from typing import Annotated, Any, Self
 
 from ninja import Field, Schema
 from pydantic import BeforeValidator, model_validator
 
+from backups.forecast_schemas import MAX_FORECAST_DAYS, Fate, Timeline
 from backups.services.options import MAX_MINIMUM_KEEP
-from maintenance.choices import JobType
+from maintenance.choices import JobType, PlanStatus
+from maintenance.models import CleanupPlan, CleanupPlanPair
 from maintenance.models import MaintenanceRun as MaintenanceRunRow
-from scheduling.api import Body, Id, Run, unset
+from maintenance.plan_view import pair_verdicts
+from scheduling.api import Body, Id, Problem, Run, unset
 from scheduling.choices import RunOutcome
 
 MAX_VERDICTS = 1000
@@ -77,7 +81,8 @@ class MaintenanceRunResult(Schema):
     """A run's figures. What a run did not record, an older version's run for example, is 0 or empty.
 
     Sizes are in bytes. The path lists are bounded; the counts are not. `left_alone_count` are copies that changed after
-    the plan was made, and stayed.
+    the plan was made, and stayed; `waiting_count` those that the guards in `stops` kept from being deleted. `plan` is
+    the uid of the plan that a cleanup went by. Of a run that empties the trash, `waiting_count` are not due yet.
     """
 
     targets_processed: Count = 0
@@ -90,6 +95,9 @@ class MaintenanceRunResult(Schema):
     freed_bytes: Count = 0
     purged_count: Count = 0
     left_alone_count: Count = 0
+    waiting_count: Count = 0
+    stops: Mappings = []
+    plan: str = ""
     unknown_count: Count = 0
     unknown_files: Texts = []
     problems: Texts = []
@@ -140,8 +148,56 @@ class PairBody(Body):
         return {"job_id": self.job_id, "target_id": self.target_id}
 
 
+Digest = Annotated[str, Field(max_length=64, examples=["3b1f…"])]
+
+
 class RetentionRunBody(PairBody):
-    pass
+    """With `plan_id` and `digest`, as a preview gave them, exactly that plan is carried out, or nothing."""
+
+    plan_id: Annotated[str, Field(max_length=16)] | None = None
+    digest: Digest | None = None
+
+    @model_validator(mode="after")
+    def _a_plan_with_its_digest(self) -> Self:
+        if (self.plan_id is None) != (self.digest is None):
+            raise ValueError("give plan_id and digest together for a plan that was previewed, or neither")
+        return self
+
+
+class DecisionBody(Body):
+    """The `digest` of the plan as it was shown: another plan is not decided about."""
+
+    digest: Digest
+
+
+class PlanChanged(Problem):
+    """Refused because the plan is another by now: `plan_id` and `digest` are those of the plan as it is."""
+
+    plan_id: str | None = None
+    digest: str | None = None
+
+
+class CompareBody(Body):
+    """A policy to try on one pair."""
+
+    job_id: Id
+    target_id: Id
+    retention: dict[str, Any] = Field(examples=[{"keep_last": 3, "keep_daily": 7}])
+    days: int = Field(90, ge=1, le=MAX_FORECAST_DAYS)
+
+
+class Stop(Schema):
+    """A guard that is in the way: `text` says what, how much and the limit. One that is not `approvable` stays until
+    its cause is gone.
+    """
+
+    kind: str
+    text: str
+    approvable: bool
+
+
+class PairStop(Stop):
+    pair: str
 
 
 class RetentionPreviewBody(PairBody):
@@ -173,13 +229,23 @@ class PairPreview(Schema):
     policy: dict[str, Any]
     minimum_keep: int
     digest: str
+    stops: list[Stop]
     notes: list[str]
     verdicts: list[Verdict]
     verdicts_left_out: int
 
 
 class RetentionPreview(Schema):
-    """What a cleanup would do now, in the figures of a run's result. Nothing was changed."""
+    """What a cleanup would do now, in the figures of a run's result. Nothing was changed.
+
+    Send `plan_id` and `digest` back to run exactly this. `plan_id` is null when a policy was only tried. With
+    `needs_approval` a run stops at the guards in `stops` and waits for someone's word.
+    """
+
+    plan_id: str | None
+    digest: str
+    stops: list[PairStop]
+    needs_approval: bool
 
     message: str
     outcome: RunOutcome = RunOutcome.OK
@@ -193,3 +259,125 @@ class RetentionPreview(Schema):
     problems: list[str]
     verdict_limit: int = MAX_VERDICTS
     pairs: list[PairPreview]
+
+
+def _id(value: object) -> int | None:
+    return value if isinstance(value, int) else None
+
+
+class Plan(Schema):
+    """What one cleanup decided. One that is `waiting` was stopped by a guard.
+
+    `job_id` and `target_id` name the pair of a cleanup of one pair only. `run_id` is the run that made the plan,
+    `carried_out_by_id` the one that was queued for it.
+    """
+
+    uid: str
+    status: PlanStatus
+    digest: str
+    job_id: int | None
+    target_id: int | None
+    created_at: datetime
+    created_by: str
+    run_id: int | None
+    decided_by: str
+    decided_at: datetime | None
+    carried_out_by_id: int | None
+
+    @staticmethod
+    def resolve_job_id(plan: CleanupPlan) -> int | None:
+        return _id(plan.params.get("job_id"))
+
+    @staticmethod
+    def resolve_target_id(plan: CleanupPlan) -> int | None:
+        return _id(plan.params.get("target_id"))
+
+
+class StoredVerdict(Schema):
+    uid: str
+    created_at: datetime
+    size: int
+    keep: bool
+    reasons: list[dict[str, Any]]
+
+
+class PlanPair(Schema):
+    """The stored plan of one pair; `moved` copies went to the trash. Verdicts newest first."""
+
+    job: str
+    job_id: int | None
+    target: str
+    target_id: int | None
+    planned_at: datetime
+    kept: int
+    deleting: int
+    deleting_bytes: int
+    moved: int
+    moved_bytes: int
+    policy: dict[str, Any]
+    digest: str
+    stops: list[Stop]
+    verdicts: list[StoredVerdict]
+    verdicts_left_out: int
+
+    @classmethod
+    def of(cls, pair: CleanupPlanPair, *, limit: int) -> Self:
+        """With the first `limit` verdicts; the document is not read for none."""
+        shown = [
+            StoredVerdict(
+                uid=verdict["uid"], created_at=created, size=size, keep=verdict["keep"], reasons=verdict["reasons"]
+            )
+            for verdict, created, size in (islice(pair_verdicts(pair), limit) if limit else ())
+        ]
+        return cls(
+            job=pair.job_name,
+            job_id=pair.job_id,
+            target=pair.target_name,
+            target_id=pair.target_id,
+            planned_at=pair.planned_at,
+            kept=pair.kept,
+            deleting=pair.deleting,
+            deleting_bytes=pair.deleting_bytes,
+            moved=pair.moved,
+            moved_bytes=pair.moved_bytes,
+            policy=pair.policy,
+            digest=pair.digest,
+            stops=[Stop(**stop) for stop in pair.stops],
+            verdicts=shown,
+            verdicts_left_out=pair.kept + pair.deleting - len(shown),
+        )
+
+
+class PlanDetail(Plan):
+    """With its pairs; at most `verdict_limit` verdicts in all."""
+
+    verdict_limit: int = MAX_VERDICTS
+    pairs: list[PlanPair]
+
+    @staticmethod
+    def resolve_pairs(plan: CleanupPlan) -> list[PlanPair]:
+        left, pairs = MAX_VERDICTS, []
+        for row in plan.pairs.all().iterator(chunk_size=10):
+            pairs.append(PlanPair.of(row, limit=left))
+            left -= len(pairs[-1].verdicts)
+        return pairs
+
+
+class Comparison(Schema):
+    """What one policy would do to a pair that the one in force does not.
+
+    Tonight is the next cleanup, else now. `tonight_deletes` and `later_deletes` are existing copies that only the tried
+    policy deletes, the latter until the end; `months_lost` ("2025-11") hold a good copy now, and after tonight only
+    under the policy in force.
+    """
+
+    policy: dict[str, Any]
+    tried: dict[str, Any]
+    months_lost: list[str]
+    tonight_deletes: list[Verdict]
+    tonight_bytes: int
+    stops: list[Stop]
+    later_deletes: list[Fate]
+    later_bytes: int
+    old: Timeline
+    new: Timeline

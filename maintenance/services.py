@@ -18,6 +18,7 @@ from scheduling.ledger import runs_clear_way
 
 CLEANUP_NIGHTLY = "retention_cleanup_nightly"
 CLEANUP_MANUAL = "retention_cleanup_manual"
+PURGE_TRASH = "purge_trash"
 
 
 def list_jobs(visible_in_ui: bool | None = None) -> QuerySet[MaintenanceJob]:
@@ -99,11 +100,11 @@ def job_update(*, job: MaintenanceJob, **changes: Any) -> MaintenanceJob:
 def job_delete(*, job: MaintenanceJob) -> None:
     """Forget a job. Its runs stay, under its name. Refused while it runs; a waiting run is cancelled.
 
-    The two default cleanup jobs cannot be forgotten: pages, commands and the API look them up by key.
+    The default jobs cannot be forgotten: pages, commands and the API look them up by key.
     """
     if job.key == CLEANUP_MANUAL:
         raise ValidationError(f"{job.name} stands behind “Run cleanup now” and cannot be deleted.")
-    if job.key == CLEANUP_NIGHTLY:
+    if job.key in (CLEANUP_NIGHTLY, PURGE_TRASH):
         raise ValidationError(f"{job.name} cannot be deleted. Switch its schedule off instead.")
     runs_clear_way(kind_name=MaintenanceRun.KIND, job=job)
     job.delete()

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from maintenance.views import jobs, options
+from maintenance.views import jobs, options, plans, retention
 
 app_name = "maintenance"
 
@@ -11,8 +11,16 @@ urlpatterns = [
     path("maintenance-jobs/<slug:key>/edit/", jobs.job_edit, name="job_edit"),
     path("maintenance-jobs/<slug:key>/run/", jobs.job_run, name="job_run"),
     path("maintenance-jobs/<slug:key>/toggle/", jobs.job_toggle, name="job_toggle"),
+    # After the jobs' own pages: a job may be called “plans”.
+    path("maintenance-jobs/plans/<slug:uid>/", plans.plan_detail, name="plan_detail"),
+    path("maintenance-jobs/plans/<slug:uid>/approve/", plans.plan_approve_, name="plan_approve"),
+    path("maintenance-jobs/plans/<slug:uid>/reject/", plans.plan_reject_, name="plan_reject"),
+    path("clock/", plans.clock_confirm, name="clock_confirm"),
     path("options/", options.options_edit, name="options_edit"),
     path("options/save/", options.options_save, name="options_save"),
-    path("options/retention/preview/", options.retention_preview, name="retention_preview"),
-    path("options/retention/run/", options.retention_run, name="retention_run"),
+    path("options/retention/run/", plans.retention_run, name="retention_run"),
+    path("options/retention/trial/", options.policy_trial, name="policy_trial"),
+    path("retention/", retention.retention_help, name="retention_help"),
+    path("retention/trial/job/", retention.job_policy_trial, name="job_policy_trial"),
+    path("retention/trial/job/<int:pk>/", retention.job_policy_trial, name="job_policy_trial"),
 ]

@@ -18,9 +18,9 @@ from config.configuration.existing import Existing
 from config.configuration.folders import check_storage_folder
 from config.configuration.problems import Problems
 from maintenance.choices import JobType
-from maintenance.services import CLEANUP_MANUAL, CLEANUP_NIGHTLY, key_clean
+from maintenance.services import CLEANUP_MANUAL, CLEANUP_NIGHTLY, PURGE_TRASH, key_clean
 
-# The two jobs that every installation has: an entry that leaves a key out means what they were made with.
+# The jobs that every installation has: an entry that leaves a key out means what they were made with.
 DEFAULT_JOBS: dict[str, dict[str, Any]] = {
     CLEANUP_NIGHTLY: {
         "job_type": JobType.RETENTION_CLEANUP,
@@ -33,6 +33,12 @@ DEFAULT_JOBS: dict[str, dict[str, Any]] = {
         "name": "Cleanup by hand",
         "schedule": "",
         "visible_in_ui": False,
+    },
+    PURGE_TRASH: {
+        "job_type": JobType.PURGE_TRASH,
+        "name": "Empty the trash",
+        "schedule": "30 3 * * *",
+        "visible_in_ui": True,
     },
 }
 

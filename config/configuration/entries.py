@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from backups.models.options import GUARD_FIELDS
 from config.configuration.problems import Problems
 
 TEXT, SWITCH, NUMBER, TEXTS, RULES = "text", "true or false", "a whole number", "a list of texts", "a table of rules"
@@ -27,7 +28,13 @@ class Table:
     required: tuple[str, ...] = ()
 
 
-OPTION_KEYS = {"timezone": TEXT, "retention": RULES, "minimum_keep": NUMBER, "trash_hours": NUMBER}
+OPTION_KEYS = {
+    "timezone": TEXT,
+    "retention": RULES,
+    "minimum_keep": NUMBER,
+    "trash_hours": NUMBER,
+    **dict.fromkeys(GUARD_FIELDS, NUMBER),
+}
 
 TABLES = {
     STORAGES: Table(

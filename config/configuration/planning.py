@@ -9,10 +9,10 @@ from typing import Any
 
 from backups.models import Backup, BackupJob, BackupRun, Options, Storage, Target
 from config.configuration.checking import Wanted
-from config.configuration.entries import BACKUP_JOBS, MAINTENANCE_JOBS, OPTIONS, STORAGES, TARGETS
+from config.configuration.entries import BACKUP_JOBS, MAINTENANCE_JOBS, OPTION_KEYS, OPTIONS, STORAGES, TARGETS
 from config.configuration.existing import Existing
 from maintenance.models import MaintenanceJob, MaintenanceRun
-from maintenance.services import CLEANUP_MANUAL, CLEANUP_NIGHTLY
+from maintenance.services import CLEANUP_MANUAL, CLEANUP_NIGHTLY, PURGE_TRASH
 
 
 class Action(StrEnum):
@@ -85,7 +85,7 @@ def _differing(wanted: Mapping[str, Any], current: Mapping[str, Any]) -> tuple[s
 
 
 def _options(row: Options) -> dict[str, Any]:
-    return {key: getattr(row, key) for key in ("timezone", "retention", "minimum_keep", "trash_hours")}
+    return {key: getattr(row, key) for key in OPTION_KEYS}
 
 
 def _storage(row: Storage) -> dict[str, Any]:
@@ -133,7 +133,7 @@ def _removals(wanted: Wanted, existing: Existing) -> Iterator[Step]:
             reason = f"the catalogue lists {count:,} backups in it, deleted ones included" if count else ""
             yield _removal(STORAGES, name, storage, reason)
     for key, maintenance_job in existing.maintenance_jobs.items():
-        if key not in wanted.maintenance_jobs and key not in (CLEANUP_NIGHTLY, CLEANUP_MANUAL):
+        if key not in wanted.maintenance_jobs and key not in (CLEANUP_NIGHTLY, CLEANUP_MANUAL, PURGE_TRASH):
             yield _removal(MAINTENANCE_JOBS, key, maintenance_job)
 
 

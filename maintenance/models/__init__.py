@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from maintenance.models.job import MaintenanceJob
+from maintenance.models.plan import CleanupPlan, CleanupPlanPair
 from maintenance.models.run import MaintenanceRun, MaintenanceRunLogLine
 
-__all__ = ["MaintenanceJob", "MaintenanceRun", "MaintenanceRunLogLine"]
+__all__ = ["CleanupPlan", "CleanupPlanPair", "MaintenanceJob", "MaintenanceRun", "MaintenanceRunLogLine"]

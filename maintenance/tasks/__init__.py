@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from maintenance.choices import JobType
-from maintenance.tasks import retention_cleanup
+from maintenance.tasks import purge_trash, retention_cleanup
 
 if TYPE_CHECKING:
     from maintenance.models import MaintenanceRun
@@ -24,4 +24,5 @@ class Task:
 
 TASKS: dict[str, Task] = {
     JobType.RETENTION_CLEANUP: Task(perform=retention_cleanup.perform, preview=retention_cleanup.preview),
+    JobType.PURGE_TRASH: Task(perform=purge_trash.perform, preview=purge_trash.preview),
 }

@@ -1,32 +1,44 @@
-"""Retention cleanup: delete what no rule holds, through the trash, and purge what has been in the trash long enough."""
+"""Retention cleanup: move what no rule holds to the trash, under every guard, by a plan that is stored first."""
 
 from __future__ import annotations
 
 import traceback
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from itertools import batched, groupby
 from typing import TYPE_CHECKING, Any
 
 from django.utils import timezone
 
 from backups.models import Backup, Options, Storage
-from backups.retention import PolicyError
+from backups.models.options import GUARD_FIELDS
+from backups.retention import Stop, Verdict
+from backups.services.audit import Authority
 from backups.services.contents import known_names
-from backups.services.retention import Pair, PairPlan, plan_pair, retention_pairs
-from backups.services.storages import storage_backend
-from backups.services.trash import BackupChangedError, backup_purge, backup_trash
+from backups.services.retention import Pair, PairPlan, busy_stop, retention_pairs
+from backups.services.trash import BATCH, Moved, backups_trash
 from backups.storage import StorageError
+from maintenance.choices import PlanStatus
+from maintenance.models import CleanupPlan
+from maintenance.plans import pair_carried_out, pair_params, pair_stop, plan_record, policy_hash
+from maintenance.retention_plans import PairFailure, RetentionPlans, Storages, plan_all
 from scheduling.choices import RunOutcome
-from scheduling.context import RunContext, RunResult, RunStoppedError
+from scheduling.context import RunContext, RunFailedError, RunResult, RunStoppedError
 from scheduling.printable import printable
+from scheduling.wall_clock import ClockJump, ClockWatch, clock_jump, clock_state
 
 if TYPE_CHECKING:
-    from backups.storage import OpenStorage
+    from datetime import datetime
+
     from maintenance.models import MaintenanceRun
 
 MAX_LISTED = 1000
 MAX_UNKNOWN_LISTED = 100
+
+CHANGED = Stop(
+    kind="changed", text="What would be deleted is not what was shown and confirmed any more. Look at it again."
+)
 
 
 @dataclass(kw_only=True)
@@ -35,15 +47,16 @@ class Tally:
 
     targets_processed: int = 0
     kept_count: int = 0
+    planned_count: int = 0
     deleted: list[tuple[str, int]] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     left_alone: int = 0
-    purged_count: int = 0
-    freed_bytes: int = 0
+    waiting_count: int = 0
+    stops: list[dict[str, Any]] = field(default_factory=list)
     unknown_files: list[str] = field(default_factory=list)
     pairs: list[dict[str, Any]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    plan: str = ""
 
     @property
     def figures(self) -> dict[str, Any]:
@@ -55,55 +68,71 @@ class Tally:
             "deleted_paths": [path for path, _ in self.deleted[:MAX_LISTED]],
             "failed_paths": self.failed[:MAX_LISTED],
             "deleted_bytes": sum(size for _, size in self.deleted),
-            "freed_bytes": self.freed_bytes,
-            "purged_count": self.purged_count,
             "left_alone_count": self.left_alone,
+            "waiting_count": self.waiting_count,
+            "stops": self.stops[:MAX_LISTED],
+            "plan": self.plan,
             "unknown_files": self.unknown_files[:MAX_UNKNOWN_LISTED],
             "unknown_count": len(self.unknown_files),
             "pairs": self.pairs,
             "problems": self.problems[:MAX_LISTED],
         }
 
+    def stop(self, planned: PairPlan, stop: Stop) -> None:
+        self.stops.append({**stop.to_mapping(), "pair": planned.pair.label})
 
-class Storages:
-    """The storages of one cleanup, each opened once, sentinel checked; one that cannot be opened is remembered with
-    its reason.
-    """
+    @property
+    def needs_approval(self) -> bool:
+        return any(stop["kind"] != "busy" for stop in self.stops)
 
-    def __init__(self, stack: ExitStack) -> None:
-        self._stack = stack
-        self._open: dict[int, OpenStorage] = {}
-        self._closed: dict[int, StorageError] = {}
 
-    def open(self, storage: Storage) -> OpenStorage:
-        if storage.pk in self._closed:
-            raise self._closed[storage.pk]
-        if storage.pk not in self._open:
-            try:
-                self._open[storage.pk] = self._stack.enter_context(storage_backend(storage).open())
-            except StorageError as error:
-                self._closed[storage.pk] = error
-                raise
-        # The disk may have gone, or another come, since this cleanup first looked.
-        self._open[storage.pk].verify()
-        return self._open[storage.pk]
+@dataclass(frozen=True, kw_only=True)
+class Cleanup:
+    """What all steps of one cleanup share."""
+
+    run: MaintenanceRun
+    context: RunContext
+    options: Options
+    storages: Storages
+    watch: ClockWatch
+    tally: Tally
+    record: CleanupPlan
+    approved_by: str
 
 
 def perform(run: MaintenanceRun, context: RunContext) -> RunResult:
-    """Clean up every pair, or the one named in the run's `params`. One pair that fails does not stop the others."""
-    options = Options.load()
-    now = context.now()
-    tally = Tally()
-    pairs = _pairs(run)
+    """Clean up every pair, or the one named in the run's `params`, or exactly the stored plan that they name.
+
+    A pair that fails, or that a guard stops, does not keep the others from being cleaned up.
+    """
+    # Made before the clock is asked, so that no jump falls between the two.
+    watch = ClockWatch()
+    options, tally = Options.load(), Tally()
+    confirmed = _confirmed_plan(run)
     try:
         with ExitStack() as stack:
             storages = Storages(stack)
-            for pair in pairs:
+            found = _plan(run, confirmed, options, context.now(), storages, clock_jump())
+            record = plan_record(run=run, found=found, now=context.now())
+            tally.plan = record.uid
+            cleanup = Cleanup(
+                run=run,
+                context=context,
+                options=options,
+                storages=storages,
+                watch=watch,
+                tally=tally,
+                record=record,
+                approved_by=confirmed.decided_by if confirmed else "",
+            )
+            for failure in found.failures:
+                context.error(f"{failure.pair.label}: {failure.reason} Nothing of it was changed.")
+                _fail(tally, failure)
+            for planned in found.plans:
                 context.checkpoint()
-                _clean_pair(pair, options, now, run, context, storages, tally)
+                _clean_pair(planned, cleanup)
             if not run.params:
-                _purge(options, now, context, storages, tally)
-                _report_unknown(context, storages, tally)
+                _report_unknown(cleanup)
     except RunStoppedError:
         raise RunStoppedError(tally.figures) from None
     return _result(tally)
@@ -114,152 +143,180 @@ def preview(run: MaintenanceRun) -> RunResult:
 
     Nothing is changed, on disk or in the catalogue.
     """
-    options = Options.load()
-    now = timezone.now()
     tally = Tally()
     deletions: list[dict[str, Any]] = []
     with ExitStack() as stack:
-        storages = Storages(stack)
-        for pair in _pairs(run):
-            try:
-                pair_plan = _plan(pair, options, now)
-                for storage in {backup.storage_id: backup.storage for backup in pair_plan.backups.values()}.values():
-                    storages.open(storage)
-            except (StorageError, PolicyError) as error:
-                _fail(tally, pair, str(error))
-                continue
-            _count(tally, pair_plan)
-            tally.deleted += [(backup.shown_path, backup.size) for backup in pair_plan.to_delete]
-            deletions += _deletions(pair_plan)
+        found = _plan(run, None, Options.load(), timezone.now(), Storages(stack), clock_state())
+    for failure in found.failures:
+        _fail(tally, failure)
+    for planned in found.plans:
+        _count(tally, planned)
+        for stop in planned.plan.stops:
+            tally.stop(planned, stop)
+        if planned.plan.stops:
+            tally.waiting_count += len(planned.plan.delete)
+        tally.deleted += [(backup.shown_path, backup.size) for backup in planned.to_delete]
+        deletions += _deletions(planned)
     result = _result(tally, preview=True)
     return replace(result, figures={**result.figures, "deletions": deletions[:MAX_LISTED]})
 
 
-def _deletions(pair_plan: PairPlan) -> list[dict[str, Any]]:
-    """What the plan would delete, each with its reasons; at most `MAX_LISTED`."""
-    return [
-        {
-            "job_id": pair_plan.pair.job.pk,
-            "target_id": pair_plan.pair.target_id,
-            "uid": verdict.uid,
-            "path": pair_plan.backups[verdict.uid].shown_path,
-            "size": pair_plan.backups[verdict.uid].size,
-            "reasons": [reason.to_mapping() for reason in verdict.reasons],
-        }
-        for verdict in pair_plan.plan.delete[:MAX_LISTED]
-    ]
+def _confirmed_plan(run: MaintenanceRun) -> CleanupPlan | None:
+    """The stored plan that the run is to carry out. Raises `RunFailedError` when there is no such plan."""
+    uid = run.params.get("plan")
+    if uid is None:
+        return None
+    plan = CleanupPlan.objects.filter(uid=uid).first()
+    if plan is None:
+        raise RunFailedError("The plan that this run was to carry out does not exist any more. Nothing was deleted.")
+    return plan
 
 
-def _pairs(run: MaintenanceRun) -> list[Pair]:
-    return retention_pairs(job_id=run.params.get("job_id"), target_id=run.params.get("target_id"))
-
-
-def _plan(pair: Pair, options: Options, now: datetime) -> PairPlan:
-    return plan_pair(pair=pair, options=options, now=now)
-
-
-def _clean_pair(
-    pair: Pair,
+def _plan(
+    run: MaintenanceRun,
+    confirmed: CleanupPlan | None,
     options: Options,
     now: datetime,
-    run: MaintenanceRun,
-    context: RunContext,
     storages: Storages,
-    tally: Tally,
-) -> None:
-    try:
-        pair_plan = _plan(pair, options, now)
-        # Opened before anything is decided: a pair on an unmounted storage is a failure even when its plan deletes
-        # nothing.
-        for storage in {backup.storage_id: backup.storage for backup in pair_plan.backups.values()}.values():
-            storages.open(storage)
-        _apply(pair_plan, options, run, context, storages, tally)
-    except RunStoppedError:
-        raise
-    except StorageError as error:
-        context.error(f"{pair.label}: {error} Nothing of it was changed.")
-        _fail(tally, pair, str(error))
-    except PolicyError as error:
-        context.error(
-            f"{pair.label}: its retention policy cannot be used: {error}. Correct it in the job or in Options."
-        )
-        _fail(tally, pair, f"its retention policy cannot be used: {error}")
-    except Exception as error:  # noqa: BLE001 - one pair's surprise must not keep the others from being cleaned up
-        context.error(traceback.format_exc())
-        _fail(tally, pair, f"unexpected {type(error).__name__}, see the log")
+    jump: ClockJump | None,
+) -> RetentionPlans:
+    pairs = retention_pairs(**pair_params(run.params))
+    if confirmed is None:
+        return plan_all(pairs=pairs, options=options, now=now, storages=storages, jump=jump)
+    stopped = {(pair.job_id, pair.target_id): pair for pair in confirmed.pairs.all() if pair.stops}
+    if stopped:
+        pairs = [pair for pair in pairs if pair.key in stopped]
+    lifted = _lifted(options) if confirmed.status == PlanStatus.APPROVED else options
+    found = plan_all(pairs=pairs, options=lifted, now=now, storages=storages, jump=jump)
+    if stopped:
+        wanted = {key: pair.digest for key, pair in stopped.items()}
+        same = wanted == {planned.pair.key: planned.plan.digest for planned in found.plans}
+    else:
+        same = found.digest == confirmed.digest
+    if same:
+        return found
+    # Under the guards that were lifted for another plan.
+    again = plan_all(pairs=pairs, options=options, now=now, storages=storages, jump=jump)
+    return replace(again, plans=tuple(planned.with_stops(CHANGED) for planned in again.plans))
 
 
-def _apply(
-    pair_plan: PairPlan, options: Options, run: MaintenanceRun, context: RunContext, storages: Storages, tally: Tally
-) -> None:
-    label, plan = pair_plan.pair.label, pair_plan.plan
+def _lifted(options: Options) -> Options:
+    """The options without the blast radius, which someone saw and approved."""
+    lifted = Options.objects.get(pk=options.pk)
+    for name in GUARD_FIELDS:
+        setattr(lifted, name, None)
+    return lifted
+
+
+def _clean_pair(planned: PairPlan, cleanup: Cleanup) -> None:
+    tally, context, label = cleanup.tally, cleanup.context, planned.pair.label
+    plan = planned.plan
     context.info(f"{label}: {len(plan.keep)} kept, {len(plan.delete)} to delete ({plan.policy.describe()}).")
     for note in plan.notes:
         context.info(f"{label}: {note}")
-    counted = _count(tally, pair_plan)
+    counted = _count(tally, planned)
     counted["deleted"] = 0
-    for verdict in plan.delete:
+    if plan.stops:
+        _stopped(planned, cleanup, plan.stops, waiting=len(plan.delete))
+        return
+    moved, whole = Moved(), False
+    try:
+        stop = _move(planned, cleanup, moved)
+        if stop is not None:
+            pair_stop(record=cleanup.record, planned=planned, stop=stop)
+            gone = len(moved.done) + len(moved.left) + len(moved.failed)
+            _stopped(planned, cleanup, (stop,), waiting=len(plan.delete) - gone)
+        whole = stop is None and not moved.failed
+    except StorageError as error:
+        context.error(f"{label}: {error}")
+        _fail(tally, PairFailure(pair=planned.pair, reason=str(error)))
+    except RunStoppedError:
+        raise
+    except Exception as error:  # noqa: BLE001 - one pair's surprise must not keep the others from being cleaned up
+        context.error(traceback.format_exc())
+        reason = f"unexpected {type(error).__name__}, see the log"
+        _fail(tally, PairFailure(pair=planned.pair, reason=reason))
+    finally:
+        counted["deleted"] = len(moved.done)
+        tally.kept_count += len(moved.left)
+        pair_carried_out(
+            record=cleanup.record,
+            planned=planned,
+            moved=len(moved.done),
+            moved_bytes=sum(backup.size for backup in moved.done),
+            whole=whole,
+        )
+
+
+def _move(planned: PairPlan, cleanup: Cleanup, moved: Moved) -> Stop | None:
+    """Move what the plan deletes, some at a time; the stop that came up meanwhile, if one did."""
+    context, plan = cleanup.context, planned.plan
+    authority = Authority(
+        actor=cleanup.run.requested_by or f"{cleanup.run.job_name} (schedule)",
+        run=f"{cleanup.run.kind}:{cleanup.run.pk}",
+        plan_digest=plan.digest,
+        policy_hash=policy_hash(plan.policy),
+        approved_by=cleanup.approved_by,
+    )
+    for some in _batches(planned):
         context.checkpoint()
-        backup = pair_plan.backups[verdict.uid]
-        path = backup.shown_path
-        try:
-            backup_trash(
-                backup=backup,
-                storage=storages.open(backup.storage),
-                minimum_keep=options.minimum_keep,
-                verdict=verdict.to_mapping(),
-                removed_by=f"{run.kind}:{run.pk}",
-                holder=run.holder,
-                now=context.now(),
-            )
-        except BackupChangedError as error:
-            # Another cleanup was quicker, or something became known since the plan was made: no failure of this one.
-            context.warning(f"{label}: {error}")
-            tally.left_alone += 1
-            continue
-        except (StorageError, ValueError) as error:
-            context.error(f"{label}: {path} was not deleted: {error}")
-            tally.failed.append(path)
-            tally.problems.append(f"{label}: {error}")
-            continue
-        tally.deleted.append((path, backup.size))
-        counted["deleted"] += 1
-        context.info(f"{label}: {path} moved to the trash: {verdict.text}")
+        if (busy := busy_stop(planned.pair)) is not None:
+            return busy
+        if cleanup.watch.jumped():
+            jump = clock_jump()
+            return Stop(kind="clock", text=jump.text if jump else "The clock jumped while this cleanup was at work.")
+        result = backups_trash(
+            items=[(backup, verdict.to_mapping()) for backup, verdict in some],
+            storage=cleanup.storages.open(some[0][0].storage),
+            minimum_keep=cleanup.options.minimum_keep,
+            authority=authority,
+            holder=cleanup.run.holder,
+            now=context.now(),
+        )
+        moved.done += result.done
+        moved.left += result.left
+        moved.failed += result.failed
+        _say(planned, cleanup, result, {backup.pk: verdict for backup, verdict in some})
+    return None
 
 
-def _purge(options: Options, now: datetime, context: RunContext, storages: Storages, tally: Tally) -> None:
-    before = now - timedelta(hours=options.trash_hours)
-    due = Backup.objects.trashed().filter(trashed_at__lte=before).select_related("storage").order_by("trashed_at", "pk")
-    for backup in due:
-        context.checkpoint()
-        path = backup.shown_path
-        try:
-            backup_purge(
-                backup=backup,
-                storage=storages.open(backup.storage),
-                holder=context.run.holder,
-                trashed_before=before,
-                now=context.now(),
-            )
-        except BackupChangedError as error:
-            context.warning(str(error))
-            tally.left_alone += 1
-            continue
-        except (StorageError, ValueError) as error:
-            context.error(f"{path} was not purged: {error}")
-            tally.failed.append(path)
-            tally.problems.append(str(error))
-            continue
-        tally.purged_count += 1
-        tally.freed_bytes += backup.size
-        context.info(f"{path} purged: it was in the trash for {options.trash_hours} h.")
+def _batches(planned: PairPlan) -> Iterator[Sequence[tuple[Backup, Verdict]]]:
+    """What the plan deletes, storage by storage, at most `BATCH` at a time."""
+    doomed = [(planned.backups[verdict.uid], verdict) for verdict in planned.plan.delete]
+    doomed.sort(key=lambda entry: entry[0].storage_id)
+    for _, group in groupby(doomed, key=lambda entry: entry[0].storage_id):
+        yield from batched(group, BATCH)
 
 
-def _report_unknown(context: RunContext, storages: Storages, tally: Tally) -> None:
+def _say(planned: PairPlan, cleanup: Cleanup, result: Moved, verdicts: dict[int, Verdict]) -> None:
+    tally, context, label = cleanup.tally, cleanup.context, planned.pair.label
+    for backup in result.done:
+        tally.deleted.append((backup.shown_path, backup.size))
+        context.info(f"{label}: {backup.shown_path} moved to the trash: {verdicts[backup.pk].text}")
+    for _, why in result.left:
+        # Another cleanup was quicker, or something became known since the plan was made: no failure of this one.
+        tally.left_alone += 1
+        context.warning(f"{label}: {why}")
+    for backup, error in result.failed:
+        tally.failed.append(backup.shown_path)
+        tally.problems.append(f"{label}: {error}")
+        context.error(f"{label}: {backup.shown_path} was not deleted: {error}")
+
+
+def _stopped(planned: PairPlan, cleanup: Cleanup, stops: Sequence[Stop], *, waiting: int) -> None:
+    cleanup.tally.waiting_count += waiting
+    cleanup.tally.kept_count += waiting
+    for stop in stops:
+        cleanup.tally.stop(planned, stop)
+        cleanup.context.warning(f"{planned.pair.label}: nothing more was deleted. {stop.text}")
+
+
+def _report_unknown(cleanup: Cleanup) -> None:
     """Say which files lie in a storage that the catalogue does not know. They are never touched."""
+    tally, context = cleanup.tally, cleanup.context
     for storage in Storage.objects.all():
         try:
-            handle = storages.open(storage)
+            handle = cleanup.storages.open(storage)
             for path in handle.unknown_files(known_names(storage)):
                 # Anybody's file, so its name may be anything; what cannot be text cannot be stored.
                 tally.unknown_files.append(printable(f"{storage.name}: {path}"))
@@ -269,30 +326,48 @@ def _report_unknown(context: RunContext, storages: Storages, tally: Tally) -> No
         context.warning(f"{path} is not in the catalogue. It was left alone.")
 
 
-def _count(tally: Tally, pair_plan: PairPlan) -> dict[str, Any]:
+def _deletions(planned: PairPlan) -> list[dict[str, Any]]:
+    """What the plan would delete, each with its reasons; at most `MAX_LISTED`."""
+    return [
+        {
+            "job_id": planned.pair.job.pk,
+            "target_id": planned.pair.target_id,
+            "uid": verdict.uid,
+            "path": planned.backups[verdict.uid].shown_path,
+            "size": planned.backups[verdict.uid].size,
+            "reasons": [reason.to_mapping() for reason in verdict.reasons],
+        }
+        for verdict in planned.plan.delete[:MAX_LISTED]
+    ]
+
+
+def _count(tally: Tally, planned: PairPlan) -> dict[str, Any]:
     """Enter a pair as planned; returns its entry."""
+    plan = planned.plan
     tally.targets_processed += 1
-    tally.kept_count += len(pair_plan.plan.keep)
-    tally.notes += [f"{pair_plan.pair.label}: {note}" for note in pair_plan.plan.notes]
+    tally.kept_count += len(plan.keep)
+    tally.planned_count += len(plan.delete)
     entry = {
-        "job": pair_plan.pair.job.name,
-        "job_id": pair_plan.pair.job.pk,
-        "target": pair_plan.pair.target_name,
-        "target_id": pair_plan.pair.target_id,
-        "kept": len(pair_plan.plan.keep),
-        "deleted": len(pair_plan.plan.delete),
-        "policy": pair_plan.plan.policy.to_mapping(),
-        "digest": pair_plan.plan.digest,
+        "job": planned.pair.job.name,
+        "job_id": planned.pair.job.pk,
+        "target": planned.pair.target_name,
+        "target_id": planned.pair.target_id,
+        "kept": len(plan.keep),
+        "deleted": len(plan.delete),
+        "policy": plan.policy.to_mapping(),
+        "digest": plan.digest,
+        "stops": [stop.to_mapping() for stop in plan.stops],
     }
     tally.pairs.append(entry)
     return entry
 
 
-def _fail(tally: Tally, pair: Pair, reason: str) -> None:
-    if (pair.job.pk, pair.target_id) not in {(entry["job_id"], entry["target_id"]) for entry in tally.pairs}:
+def _fail(tally: Tally, failure: PairFailure) -> None:
+    pair: Pair = failure.pair
+    if pair.key not in {(entry["job_id"], entry["target_id"]) for entry in tally.pairs}:
         tally.targets_processed += 1
     tally.failed.append(pair.label)
-    tally.problems.append(f"{pair.label}: {reason}")
+    tally.problems.append(f"{pair.label}: {failure.reason}")
 
 
 def _result(tally: Tally, *, preview: bool = False) -> RunResult:
@@ -305,9 +380,21 @@ def _result(tally: Tally, *, preview: bool = False) -> RunResult:
         return RunResult(message="There are no backups yet, so there was nothing to clean up.", figures=figures)
     verb = "would be moved to the trash" if preview else "moved to the trash"
     message = f"{len(tally.deleted)} {verb}, {tally.kept_count} kept"
-    if tally.purged_count:
-        message += f", {tally.purged_count} purged from the trash"
     if tally.left_alone:
         message += f", {tally.left_alone} left alone because they changed meanwhile"
-    outcome = RunOutcome.WARNING if tally.unknown_files else RunOutcome.OK
-    return RunResult(message=f"{message}.", figures=figures, outcome=outcome)
+    message += "."
+    if tally.stops:
+        first_stop = tally.stops[0]
+        waits = "need approval" if tally.needs_approval else "wait for the next cleanup"
+        count = f"{tally.waiting_count} deletions {waits}" if tally.waiting_count != 1 else f"1 deletion {waits}"
+        message += (
+            f" {count.replace('1 deletion need', '1 deletion needs')}: {first_stop['pair']}: {first_stop['text']}"
+        )
+    return RunResult(message=message, figures=figures, outcome=_outcome(tally))
+
+
+def _outcome(tally: Tally) -> RunOutcome:
+    if tally.needs_approval:
+        return RunOutcome.NEEDS_APPROVAL
+    freed_nothing = bool(tally.planned_count) and not tally.deleted
+    return RunOutcome.WARNING if tally.stops or tally.unknown_files or freed_nothing else RunOutcome.OK

@@ -15,13 +15,14 @@ from backups.services.options import options_update
 from backups.storage import OpenStorage, StorageError
 from maintenance.models import MaintenanceJob, MaintenanceRun
 from maintenance.running import execute_maintenance_job, preview_maintenance_job
-from maintenance.services import CLEANUP_MANUAL, get_job_by_key
+from maintenance.services import CLEANUP_MANUAL, PURGE_TRASH, get_job_by_key
 from scheduling.choices import RunStatus, RunTrigger
 from scheduling.dispatch import scheduled_dispatch
 from tests.support import (
     add_backup,
     artifact_path,
     assert_catalogue_matches_storage,
+    default_jobs,
     files_in,
     make_job,
     make_storage,
@@ -29,7 +30,7 @@ from tests.support import (
     now,
 )
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("no_blast_radius")]
 KEEP_THREE = {"keep_last": 3}
 
 
@@ -43,6 +44,13 @@ def manual_job(db: None) -> MaintenanceJob:
 def clean_up(**params: int) -> MaintenanceRun:
     job = get_job_by_key(CLEANUP_MANUAL)
     run = scheduled_dispatch("maintenance", job.pk, inline=True, trigger=RunTrigger.COMMAND, params=params)
+    assert isinstance(run, MaintenanceRun)
+    return run
+
+
+def empty_trash() -> MaintenanceRun:
+    job = default_jobs()[PURGE_TRASH]
+    run = scheduled_dispatch("maintenance", job.pk, inline=True, trigger=RunTrigger.COMMAND)
     assert isinstance(run, MaintenanceRun)
     return run
 
@@ -65,14 +73,11 @@ def test_a_cleanup_moves_what_no_rule_holds_to_the_trash_and_keeps_history(tmp_p
     assert run.status == RunStatus.SUCCEEDED
     assert states() == ["trashed"] * 7 + ["available"] * 3
     figures = run.result_json
-    assert {
-        key: figures[key] for key in ("targets_processed", "deleted_count", "kept_count", "failed_count", "freed_bytes")
-    } == {
+    assert {key: figures[key] for key in ("targets_processed", "deleted_count", "kept_count", "failed_count")} == {
         "targets_processed": 1,
         "deleted_count": 7,
         "kept_count": 3,
         "failed_count": 0,
-        "freed_bytes": 0,
     }
     assert sorted(figures["deleted_paths"]) == sorted(backup.artifact.relative for backup in backups[:7])
     assert_catalogue_matches_storage(job.storage)
@@ -125,9 +130,9 @@ def test_nothing_is_purged_before_its_time_and_everything_after(tmp_path: Path) 
     options_update(retention=KEEP_THREE, trash_hours=72)
     clean_up()
     Backup.objects.trashed().update(trashed_at=now() - timedelta(hours=71))
-    assert clean_up().result_json["purged_count"] == 0
+    assert empty_trash().result_json["purged_count"] == 0
     Backup.objects.trashed().update(trashed_at=now() - timedelta(hours=73))
-    run = clean_up()
+    run = empty_trash()
     assert (run.result_json["purged_count"], run.result_json["freed_bytes"]) == (7, 7 * 64)
     assert states() == ["deleted"] * 7 + ["available"] * 3
     assert all(Backup.objects.filter(state="deleted").values_list("deleted_at", flat=True))
@@ -318,12 +323,12 @@ def test_the_catalogue_says_it_first_and_the_sidecar_goes_last(tmp_path: Path, m
     ten_days(job)
     options_update(retention={"keep_last": 9}, trash_hours=0)
     seen: list[tuple[str, str]] = []
-    for call in ("move_to_trash", "move_sidecar_to_trash", "purge"):
+    for call in ("move_all_to_trash", "move_sidecars_to_trash", "purge_all"):
         original = getattr(OpenStorage, call)
 
-        def watched(self: OpenStorage, name: Any, *, _call: str = call, _original: Any = original) -> None:
-            seen.append((_call, Backup.objects.get(uid=name.uid).state))
-            _original(self, name)
+        def watched(self: OpenStorage, names: Any, *, _call: str = call, _original: Any = original) -> Any:
+            seen.extend((_call, Backup.objects.get(uid=name.uid).state) for name in names)
+            return _original(self, names)
 
         monkeypatch.setattr(OpenStorage, call, watched)
     unlinked: list[str] = []
@@ -336,11 +341,11 @@ def test_the_catalogue_says_it_first_and_the_sidecar_goes_last(tmp_path: Path, m
     monkeypatch.setattr(os, "unlink", unlink)
     clean_up()
     Backup.objects.trashed().update(trashed_at=now() - timedelta(hours=1))
-    clean_up()
+    empty_trash()
     assert seen == [
-        ("move_to_trash", "deleting"),
-        ("move_sidecar_to_trash", "deleting"),
-        ("purge", "purging"),
+        ("move_all_to_trash", "deleting"),
+        ("move_sidecars_to_trash", "deleting"),
+        ("purge_all", "purging"),
     ]
     removed = [name for name in unlinked if ".tar.zst" in name]
     assert removed[0].endswith(".tar.zst")
@@ -352,10 +357,10 @@ def test_a_move_that_fails_leaves_the_copy_available(tmp_path: Path, monkeypatch
     ten_days(job)
     options_update(retention=KEEP_THREE)
 
-    def refuse(_self: OpenStorage, _name: Any) -> None:
+    def refuse(_self: OpenStorage, _names: Any) -> None:
         raise StorageError("Storage nas is mounted read-only.")
 
-    monkeypatch.setattr(OpenStorage, "move_to_trash", refuse)
+    monkeypatch.setattr(OpenStorage, "move_all_to_trash", refuse)
     run = clean_up()
     assert run.status == RunStatus.FAILED
     assert run.result_json["failed_count"] == 7
