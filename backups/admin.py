@@ -12,11 +12,14 @@ from django.http import HttpRequest
 
 from backups.forms.job import TargetsField
 from backups.models import (
+    AuditEntry,
     Backup,
     BackupJob,
     BackupRun,
     BackupRunLogLine,
     BackupRunTarget,
+    Hold,
+    Lease,
     Options,
     Storage,
     Target,
@@ -170,3 +173,23 @@ class BackupAdmin(ReadOnlyAdmin):
     list_filter = ("state", "storage")
     list_select_related = ("storage",)
     search_fields = ("uid", "target_name", "job_name")
+
+
+@admin.register(AuditEntry)
+class AuditEntryAdmin(ReadOnlyAdmin):
+    list_display = ("id", "at", "action", "actor", "target_name", "artifact", "size", "reason")
+    list_filter = ("action",)
+    search_fields = ("actor", "backup_uid", "target_name", "artifact")
+
+
+@admin.register(Hold)
+class HoldAdmin(ReadOnlyAdmin):
+    list_display = ("id", "scope", "note", "placed_by", "placed_at", "until")
+    list_select_related = ("job", "target", "storage")
+
+
+@admin.register(Lease)
+class LeaseAdmin(ReadOnlyAdmin):
+    list_display = ("backup", "purpose", "taken_at", "holder")
+    list_filter = ("purpose",)
+    list_select_related = ("backup",)

@@ -3,29 +3,45 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from ninja import Field, Schema
+from pydantic import AfterValidator, AwareDatetime, model_validator
 
 from backups import models
 from backups.choices import AttemptStatus, BackupState, SourceKindName, StorageKind
-from scheduling.api import Body, Id, NewestFirst, Run, unset
+from backups.services.protections import NOTE_LENGTH
+from scheduling.api import Body, Id, NewestFirst, Run, Text, unset
 
 MAX_TARGETS = 1000
+MAX_COPIES = 500
 
 RETENTION_EXAMPLE = {"keep_last": 3, "keep_daily": 7, "keep_weekly": 4}
 Path = Annotated[str, Field(max_length=1000, examples=["/srv/backups"])]
+Note = Annotated[Text, Field(max_length=NOTE_LENGTH, examples=["tax records"])]
+Uid = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$", examples=["0123456789abcdef"])]
 TargetIds = Annotated[list[Id], Field(max_length=MAX_TARGETS)]
 
 
+def _near(moment: datetime) -> datetime:
+    # The years at the ends have no neighbours in every zone.
+    if not 1970 <= moment.year <= 9998:
+        raise ValueError("choose a year from 1970 to 9998")
+    return moment
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_near), Field(examples=["2027-01-01T00:00:00Z"])]
+
+
 class Storage(Schema):
-    """A place where copies live. `uid` is what its sentinel file says."""
+    """A place where copies live. `uid` is what its sentinel file says; `epoch` counts the changes of its content."""
 
     id: int
     uid: str
     name: str
     kind: StorageKind
     path: str
+    epoch: int
     created_at: datetime
     updated_at: datetime
 
@@ -113,7 +129,10 @@ class BackupJobUpdate(Body):
 
 
 class Backup(Schema):
-    """One copy of one target. `path` is relative to its storage; `good` copies are those that retention counts."""
+    """One copy of one target. `path` is relative to its storage; `good` copies are those that retention counts.
+
+    `pinned_at` null: not pinned. A pin holds until `pin_until`, null for ever.
+    """
 
     uid: str
     job_id: int | None
@@ -138,6 +157,10 @@ class Backup(Schema):
     removed_by: str
     trashed_at: datetime | None
     deleted_at: datetime | None
+    pinned_at: datetime | None
+    pinned_by: str
+    pin_until: datetime | None
+    pin_note: str
     verdict: dict[str, Any] | None
 
     @staticmethod
@@ -158,10 +181,93 @@ class Backup(Schema):
 
 
 class BackupFilters(NewestFirst):
+    """`state=trashed` is the trash; `removed_by` is the run that moved copies there, such as `maintenance:12`."""
+
     target_id: Id | None = None
     job_id: Id | None = None
     storage_id: Id | None = None
     state: BackupState | None = None
+    removed_by: Text | None = Field(None, max_length=40)
+
+
+class PinBody(Body):
+    """`until` null pins for ever."""
+
+    until: Moment | None = None
+    note: Note = ""
+
+
+class UntrashBody(Body):
+    """Either some copies or all that one run moved to the trash, such as `maintenance:12`."""
+
+    uids: list[Uid] | None = Field(None, min_length=1, max_length=MAX_COPIES)
+    run: Text | None = Field(None, min_length=1, max_length=40, examples=["maintenance:12"])
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Self:
+        if (self.uids is None) == (self.run is None):
+            raise ValueError("give either uids or run")
+        return self
+
+
+class LeftAlone(Schema):
+    uid: str
+    why: str
+
+
+class Untrashed(Schema):
+    """What came back, each pinned until `pin_until`, what did not and why, and how many of the run are still there:
+    ask again for these.
+    """
+
+    back: list[Backup]
+    problems: list[LeftAlone]
+    remaining: int
+
+
+class Hold(Schema):
+    """A stop on deleting what all of job, target and storage cover; everything, when all are null."""
+
+    id: int
+    job_id: int | None
+    target_id: int | None
+    storage_id: int | None
+    scope: str
+    note: str
+    placed_by: str
+    placed_at: datetime
+    until: datetime | None
+
+
+class HoldCreate(Body):
+    """`until` null holds until it is released."""
+
+    job_id: Id | None = None
+    target_id: Id | None = None
+    storage_id: Id | None = None
+    note: Note
+    until: Moment | None = None
+
+
+class AuditEntry(Schema):
+    """Who did what to which copy, and why. Names are those of that time; `size` is null where it is not about one."""
+
+    id: int
+    at: datetime
+    action: models.AuditAction
+    actor: str
+    backup_uid: str
+    job_name: str
+    target_name: str
+    storage_name: str
+    artifact: str
+    size: int | None
+    sha256: str
+    run: str
+    plan_digest: str
+    policy_hash: str
+    approved_by: str
+    reason: str
 
 
 class Attempt(Schema):
@@ -192,19 +298,35 @@ class BackupRunDetail(BackupRun):
 
 
 class Options(Schema):
-    """`retention` is the policy of jobs without one of their own."""
+    """`retention` is the policy of jobs without one of their own.
+
+    The `guard_*` are what a cleanup may delete without approval, of one pair and in one storage: a share in percent of
+    the good copies, a count, and bytes; null is no limit.
+    """
 
     timezone: str
     retention: dict[str, Any]
     minimum_keep: int
     trash_hours: int
+    guard_pair_share: int | None
+    guard_pair_count: int | None
+    guard_pair_bytes: int | None
+    guard_storage_share: int | None
+    guard_storage_count: int | None
+    guard_storage_bytes: int | None
     updated_at: datetime
 
 
 class OptionsUpdate(Body):
-    """What is left out stays as it is; `retention` is replaced whole."""
+    """What is left out stays as it is; `retention` is replaced whole. A guard of null or 0 is no limit."""
 
     timezone: str = unset()
     retention: dict[str, Any] = unset()
     minimum_keep: int = unset()
     trash_hours: int = unset()
+    guard_pair_share: int | None = unset()
+    guard_pair_count: int | None = unset()
+    guard_pair_bytes: int | None = unset()
+    guard_storage_share: int | None = unset()
+    guard_storage_count: int | None = unset()
+    guard_storage_bytes: int | None = unset()

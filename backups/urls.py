@@ -2,7 +2,19 @@ from __future__ import annotations
 
 from django.urls import path
 
-from backups.views import backups, jobs, protect, schedules, storages, targets
+from backups.views import (
+    audit,
+    backups,
+    jobs,
+    pairs,
+    protect,
+    protections,
+    reconcile,
+    schedules,
+    storages,
+    targets,
+    trash,
+)
 
 app_name = "backups"
 
@@ -21,6 +33,7 @@ urlpatterns = [
     path("storages/<int:pk>/delete/", storages.delete, name="storage_delete"),
     path("storages/<int:pk>/check/", storages.check, name="storage_check"),
     path("storages/<int:pk>/initialise/", storages.initialise, name="storage_initialise"),
+    path("storages/<int:pk>/reconcile/", reconcile.reconcile, name="storage_reconcile"),
     path("backup-jobs/", jobs.list_, name="job_list"),
     path("backup-jobs/new/", jobs.create, name="job_create"),
     path("backup-jobs/schedule-words/", schedules.words, name="schedule_words"),
@@ -34,4 +47,15 @@ urlpatterns = [
     path("backups/<slug:uid>/", backups.detail, name="backup_detail"),
     path("backups/<slug:uid>/accept/", backups.accept, name="backup_accept"),
     path("backups/<slug:uid>/untrash/", backups.untrash, name="backup_untrash"),
+    path("backups/<slug:uid>/pin/", protections.pin, name="backup_pin"),
+    path("backups/<slug:uid>/unpin/", protections.unpin, name="backup_unpin"),
+    path("trash/", trash.list_, name="trash_list"),
+    path("trash/undo/", trash.undo, name="trash_undo"),
+    path("trash/runs/<slug:kind>/<int:pk>/undo/", trash.undo_run, name="trash_undo_run"),
+    path("holds/", protections.hold_list, name="hold_list"),
+    path("holds/new/", protections.hold_create, name="hold_create"),
+    path("holds/<int:pk>/release/", protections.hold_release, name="hold_release"),
+    path("backup-jobs/<int:job_id>/targets/<int:target_id>/", pairs.detail, name="pair_detail"),
+    path("audit/", audit.list_, name="audit_list"),
+    path("audit/export/", audit.export, name="audit_export"),
 ]

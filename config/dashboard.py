@@ -4,39 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from django.contrib.auth.models import AnonymousUser, User
 from django.db.models import Count, Exists, Max, OuterRef, Q, Subquery, Sum
 from django.urls import reverse
 
-from backups.choices import BackupState
-from backups.models import Backup, BackupJob, BackupRun, Options, Storage, Target
-from backups.storage.names import SENTINEL
+from backups.models import Backup, BackupJob, BackupRun, Options, Target
+from config import attention as trouble
+from config.attention import LISTED, Attention
 from maintenance.models import MaintenanceJob, MaintenanceRun
-from scheduling.choices import FAILING, RunStatus
 from scheduling.heartbeat import Heartbeat
 from scheduling.items import ScheduledItem
 from scheduling.models import Run
 from scheduling.registry import all_kinds
 from scheduling.upcoming import upcoming
 
-LISTED = 20
 NEXT_RUNS = 5
 LAST_RUNS = 8
 LAST_FAILURES = 5
-
-
-@dataclass(frozen=True, kw_only=True)
-class Attention:
-    """One thing that needs someone: what is wrong, and the page where it is put right."""
-
-    level: str
-    title: str
-    text: str
-    url: str
-    action: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,19 +68,24 @@ class Dashboard:
 
 
 def dashboard(*, user: User | AnonymousUser, heartbeat: Heartbeat, now: datetime) -> Dashboard:
-    """Everything on the first page, in a fixed number of queries. On each storage's disk one file is looked at."""
+    """Everything on the first page, in a fixed number of queries. On each storage's disk two small files are read."""
     jobs, maintenance_jobs = list(BackupJob.objects.all()), list(MaintenanceJob.objects.all())
     targets, bare = Target.objects.count(), _bare_targets()
     bare_count = len(bare) if len(bare) <= LISTED else Target.objects.filter(_without_good_copy()).count()
     options = Options.load()
     attention = [
-        *_scheduler_down(heartbeat, jobs),
-        *_failed_last(BackupRun, jobs),
-        *_failed_last(MaintenanceRun, maintenance_jobs),
-        *_closed_storages(),
-        *(_unprotected(target) for target in bare[:LISTED]),
-        *_faulty_copies(),
-        *_no_rule(options, jobs, may_change=user.has_perm("backups.change_options")),
+        *trouble.scheduler_down(heartbeat, jobs),
+        *trouble.clock_jumped(may_confirm=user.has_perm("maintenance.approve_cleanupplan")),
+        *trouble.undecided_plans(),
+        *trouble.failed_last(BackupRun, jobs),
+        *trouble.failed_last(MaintenanceRun, maintenance_jobs),
+        *trouble.storages(may_change=user.has_perm("backups.change_storage")),
+        *trouble.cleanup_missed(maintenance_jobs, jobs, options, now),
+        *trouble.cleanup_freed_nothing(),
+        *trouble.trash_overdue(maintenance_jobs, options, now),
+        *(trouble.unprotected(target) for target in bare[:LISTED]),
+        *trouble.faulty_copies(),
+        *trouble.no_rule(options, jobs, may_change=user.has_perm("backups.change_options")),
     ]
     copies = Backup.objects.good().aggregate(count=Count("pk"), size=Sum("size"), newest=Max("created_at"))
     runs = _runs(user)
@@ -114,41 +105,6 @@ def dashboard(*, user: User | AnonymousUser, heartbeat: Heartbeat, now: datetime
     )
 
 
-def _scheduler_down(heartbeat: Heartbeat, jobs: list[BackupJob]) -> list[Attention]:
-    if heartbeat.alive or not jobs:
-        return []
-    return [
-        Attention(
-            level="error",
-            title="The scheduler is not running",
-            text="Nothing is backed up or cleaned up until it does. Start it with “make run”.",
-            url=reverse("scheduling:run_list"),
-            action="See the runs",
-        )
-    ]
-
-
-def _failed_last(model: Any, jobs: list[Any]) -> list[Attention]:
-    """One entry for each job whose last run that came to an end by itself failed or was lost."""
-    ended = (RunStatus.SUCCEEDED, *FAILING)
-    last = model.objects.filter(job=OuterRef("pk"), status__in=ended).order_by("-queued_at", "-pk").values("pk")[:1]
-    owner = type(jobs[0]) if jobs else None
-    if owner is None:
-        return []
-    ids = owner._default_manager.annotate(last_run=Subquery(last)).values("last_run")
-    failed = model.objects.filter(pk__in=ids, status__in=FAILING).defer("result_json", "params").newest_first()
-    return [
-        Attention(
-            level=str(run.status),
-            title=f"{run.job_name} {'failed' if run.status == RunStatus.FAILED else 'was lost'}",
-            text=run.message,
-            url=run.get_absolute_url(),
-            action="See what happened",
-        )
-        for run in failed[: LISTED + 1]
-    ]
-
-
 def _without_good_copy() -> Q:
     return ~Q(Exists(Backup.objects.good().filter(target=OuterRef("pk"))))
 
@@ -164,79 +120,6 @@ def _stalest() -> Target | None:
     """The target whose newest good copy is the oldest, with that copy's time as `newest`."""
     newest = Backup.objects.good().filter(target=OuterRef("pk")).order_by("-created_at").values("created_at")[:1]
     return Target.objects.annotate(newest=Subquery(newest)).filter(newest__isnull=False).order_by("newest").first()
-
-
-def _unprotected(target: Target) -> Attention:
-    has_job = bool(getattr(target, "has_job", False))
-    return Attention(
-        level="warning",
-        title=f"{target.name} has never been backed up" if has_job else f"{target.name} is in no backup job",
-        text="Run its job now, or wait for its schedule." if has_job else "Nothing backs it up. Add it to a job.",
-        url=target.get_absolute_url(),
-        action="Open the target",
-    )
-
-
-def _closed_storages() -> list[Attention]:
-    found = []
-    for storage in Storage.objects.all():
-        # One look at one file: a page must not wait for a disk to spin up and be read.
-        try:
-            present = (Path(storage.path) / SENTINEL).is_file()
-        except OSError:
-            present = False
-        if not present:
-            found.append(
-                Attention(
-                    level="error",
-                    title=f"The storage {storage.name} cannot be used",
-                    text=f"{storage.path} does not hold its marker file. Check that the disk is mounted.",
-                    url=storage.get_absolute_url(),
-                    action="Open the storage",
-                )
-            )
-    return found
-
-
-def _faulty_copies() -> list[Attention]:
-    """One entry for each kind of fault that copies have."""
-    faulty = (
-        ("missing", Q(state=BackupState.MISSING), "not where the catalogue says"),
-        ("quarantined", Q(state=BackupState.QUARANTINED), "no longer what was written"),
-        (
-            "suspect",
-            Q(state=BackupState.AVAILABLE, accepted_at__isnull=True) & ~Q(suspect_reason=""),
-            "suspiciously small",
-        ),
-    )
-    counts = Backup.objects.aggregate(**{name: Count("pk", filter=condition) for name, condition, _ in faulty})
-    return [
-        Attention(
-            level=name,
-            title=f"{counts[name]} {'copy is' if counts[name] == 1 else 'copies are'} {what}",
-            text="Such copies do not count as good: retention keeps them and relies on others.",
-            url=f"{reverse('backups:backup_list')}?state={name}",
-            action="See which",
-        )
-        for name, _, what in faulty
-        if counts[name]
-    ]
-
-
-def _no_rule(options: Options, jobs: list[BackupJob], *, may_change: bool) -> list[Attention]:
-    rules = {rule for rule in options.retention if rule != "timezone"}
-    if rules or not any(job.retention is None for job in jobs):
-        return []
-    return [
-        Attention(
-            level="info",
-            title="No retention rule is set",
-            text="Every copy is kept until its storage is full. "
-            + ("Say how many copies to keep." if may_change else "An administrator can say how many to keep."),
-            url=reverse("maintenance:options_edit"),
-            action="Set rules in Options" if may_change else "See Options",
-        )
-    ]
 
 
 def _next_runs(

@@ -19,7 +19,7 @@ from backups.services.options import options_update
 from backups.services.storages import storage_create
 from backups.services.targets import target_create
 from maintenance.models import MaintenanceRun
-from maintenance.services import CLEANUP_NIGHTLY, get_job_by_key
+from maintenance.services import CLEANUP_NIGHTLY, PURGE_TRASH, get_job_by_key
 from scheduling.choices import RunTrigger
 from scheduling.cron import parse_cron
 from scheduling.dispatch import scheduled_dispatch
@@ -118,9 +118,9 @@ def build_history(*, data: Path, checkout: Path, now: datetime, say: Callable[[s
 
 def _occurrences(jobs: list[BackupJob], now: datetime) -> Iterator[Occurrence]:
     """Every slot of the last `DAYS` days on which the machine was on, oldest first."""
-    cleanup = get_job_by_key(CLEANUP_NIGHTLY)
     items = [(BackupRun.KIND, ScheduledItem.from_backup_job(job)) for job in jobs]
-    items.append((MaintenanceRun.KIND, ScheduledItem.from_maintenance_job(cleanup)))
+    upkeep = (get_job_by_key(key) for key in (CLEANUP_NIGHTLY, PURGE_TRASH))
+    items += [(MaintenanceRun.KIND, ScheduledItem.from_maintenance_job(job)) for job in upkeep]
     found = [
         Occurrence(slot=slot, kind=kind, job_id=item.job_id, days_ago=(now - slot).days)
         for kind, item in items

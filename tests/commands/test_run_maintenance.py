@@ -10,8 +10,10 @@ from backups.choices import BackupState
 from backups.models import Backup, BackupJob
 from backups.services.jobs import job_create
 from backups.services.options import options_update
+from backups.services.storages import storage_backend
 from backups.services.targets import target_create
-from maintenance.models import MaintenanceJob, MaintenanceRun
+from maintenance.choices import JobType
+from maintenance.models import CleanupPlan, MaintenanceJob, MaintenanceRun
 from scheduling import holders
 from scheduling.choices import OPEN, RunStatus, RunTrigger
 from scheduling.dispatch import scheduled_dispatch
@@ -19,6 +21,7 @@ from scheduling.ledger import run_record
 from scheduling.registry import get_kind
 from tests.commands.conftest import Run
 from tests.factories import MaintenanceJobFactory
+from tests.support import no_blast_radius
 
 
 @pytest.fixture
@@ -28,8 +31,9 @@ def cleanup(transactional_db: None) -> MaintenanceJob:
 
 @pytest.fixture
 def three_copies(nightly: BackupJob) -> list[Backup]:
-    """Real copies of three days in a row, oldest first; the policy keeps the newest alone."""
+    """Real copies of three days in a row, oldest first; the policy keeps the newest alone, and no guard minds."""
     options_update(retention={"keep_last": 1})
+    no_blast_radius()
     for day in (1, 2, 3):
         instant = datetime(2026, 3, day, 2, 30, tzinfo=UTC)
         scheduled_dispatch(
@@ -172,6 +176,59 @@ def test_runs_under_another_clock_are_stamped_by_it(
     assert {done.queued_at, done.started_at, done.finished_at, done.log_lines.first().at} == {instant}
     assert set(Backup.objects.trashed().values_list("trashed_at", flat=True)) == {instant}
     later = instant + timedelta(hours=73)
-    scheduled_dispatch("maintenance", cleanup.pk, inline=True, slot=later, now=lambda: later)
+    purge = MaintenanceJobFactory(key="purge", job_type=JobType.PURGE_TRASH)
+    scheduled_dispatch("maintenance", purge.pk, inline=True, slot=later, now=lambda: later)
     assert set(Backup.objects.filter(state=BackupState.DELETED).values_list("deleted_at", flat=True)) == {later}
     assert [backup.created_at.hour for backup in three_copies] == [2, 2, 2]
+
+
+def test_a_cleanup_that_a_guard_stops_is_refused_with_how_to_go_on(
+    run: Run, cleanup: MaintenanceJob, three_copies: list[Backup]
+) -> None:
+    options_update(guard_pair_count=1)
+    ended = run("run_maintenance", "cleanup")
+    stopped = MaintenanceRun.objects.get()
+    assert ended.status == 3
+    assert "stopped: nightly / docs: This would delete 2 of 3 good copies" in ended.out
+    assert f"python manage.py approve_cleanup {stopped.pk}" in ended.err
+    assert Backup.objects.available().count() == 3
+    as_json = run("run_maintenance", "cleanup", "--json")
+    assert (as_json.status, as_json.value["outcome"]) == (3, "needs_approval")
+    assert as_json.value["result"]["stops"][0]["kind"] == "pair_count"
+
+
+def test_a_stop_that_nobody_can_approve_says_what_to_put_right(
+    run: Run, cleanup: MaintenanceJob, three_copies: list[Backup], nightly: BackupJob
+) -> None:
+    # Approval would lift this one, but not the other.
+    options_update(guard_pair_count=1)
+    with storage_backend(nightly.storage).open() as storage:
+        storage.raise_epoch(1000)
+    ended = run("run_maintenance", "cleanup")
+    assert ended.status == 3
+    assert "reconcile_storage nas" in ended.out
+    assert "approve_cleanup" not in ended.err
+    assert Backup.objects.available().count() == 3
+
+
+def test_a_dry_run_names_the_guards_that_would_stop_it(
+    run: Run, cleanup: MaintenanceJob, three_copies: list[Backup]
+) -> None:
+    options_update(guard_pair_count=1)
+    ended = run("run_maintenance", "cleanup", "--dry-run")
+    assert ended.status == 0
+    assert "stopped: nightly / docs: This would delete 2 of 3 good copies" in ended.out
+    assert not MaintenanceRun.objects.exists()
+    assert not CleanupPlan.objects.exists()
+
+
+def test_emptying_the_trash_is_previewed_and_run(run: Run, cleanup: MaintenanceJob, three_copies: list[Backup]) -> None:
+    MaintenanceJobFactory(key="purge", job_type=JobType.PURGE_TRASH)
+    run("run_maintenance", "cleanup")
+    Backup.objects.trashed().update(trashed_at=timezone.now() - timedelta(days=4))
+    ended = run("run_maintenance", "purge", "--dry-run")
+    assert ended.status == 0, ended.err
+    assert three_copies[0].artifact.relative in ended.out
+    assert Backup.objects.trashed().count() == 2
+    assert run("run_maintenance", "purge").status == 0
+    assert Backup.objects.filter(state=BackupState.DELETED).count() == 2

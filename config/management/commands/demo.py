@@ -98,7 +98,7 @@ def summary() -> str:
     states = {state: Backup.objects.filter(state=state).count() for state in BackupState}
     size = sum(Backup.objects.available().values_list("size", flat=True))
     return (
-        f"{BackupRun.objects.count()} backup runs and {MaintenanceRun.objects.count()} cleanups: "
+        f"{BackupRun.objects.count()} backup runs and {MaintenanceRun.objects.count()} maintenance runs: "
         f"{states[BackupState.AVAILABLE]} copies kept ({binary_size(size)}), "
         f"{states[BackupState.TRASHED]} in the trash, {states[BackupState.DELETED]} purged"
     )

@@ -6,14 +6,15 @@ from django.core.management.base import CommandParser
 
 from backups.models import Backup, BackupJob, Target
 from maintenance.choices import JobType
+from maintenance.command import CleanupCommand, stop_lines, what_is_in_use
 from maintenance.models import MaintenanceJob, MaintenanceRun
 from maintenance.running import preview_maintenance_job
-from scheduling.command import KeepwellCommand, bad_input, failed, unknown_name
+from scheduling.command import MAX_LISTED, bad_input, failed, unknown_name
 from scheduling.context import RunResult
 from scheduling.printable import printable
 
 
-class Command(KeepwellCommand):
+class Command(CleanupCommand):
     help = "Run a maintenance job now, in this process, and wait for its end; or say what it would do."
 
     @override
@@ -76,25 +77,24 @@ def pair_params(job: MaintenanceJob, *, job_name: str | None, target_name: str |
     return {"job_id": backup_job.pk, "target_id": target.pk}
 
 
-def what_is_in_use(job: MaintenanceJob) -> str:
-    """Which run keeps the job from starting now, as a sentence; "" when none does."""
-    active = MaintenanceRun.objects.filter(job=job).active().first()
-    return f"{job.name} is already running (run {active.pk})." if active is not None else ""
-
-
 def preview_text(result: RunResult) -> str:
-    """What a run would delete, pair by pair, each with its reasons."""
-    lines = [result.message]
-    deletions = result.figures.get("deletions", [])
-    for pair in result.figures.get("pairs", []):
+    """What a run would delete, pair by pair, each with its reasons, and which guards would stop it."""
+    figures = result.figures
+    lines = [result.message, *stop_lines(figures.get("stops", []))]
+    deletions = figures.get("deletions", [])
+    for pair in figures.get("pairs", []):
         lines.append(f"{pair['job']} / {pair['target']}: {pair['deleted']} would be deleted, {pair['kept']} kept")
         for item in deletions:
             if (item["job_id"], item["target_id"]) == (pair["job_id"], pair["target_id"]):
                 lines.append(f"  {item['path']} ({item['size']:,} bytes)")
                 lines.append(f"    {'; '.join(reason['text'] for reason in item['reasons'])}")
-    listed, total = len(deletions), result.figures.get("deleted_count", 0)
+    listed, total = len(deletions), figures.get("deleted_count", 0)
     if total > listed:
         lines.append(f"Only the first {listed:,} of {total:,} are listed.")
-    lines += [f"Problem: {printable(problem)}" for problem in result.figures.get("problems", [])]
+    purged = figures.get("purged_paths", [])
+    lines += [f"  {path}" for path in purged[:MAX_LISTED]]
+    if len(purged) > MAX_LISTED:
+        lines.append(f"  and {figures['purged_count'] - MAX_LISTED:,} more")
+    lines += [f"Problem: {printable(problem)}" for problem in figures.get("problems", [])]
     lines.append("Nothing was changed.")
     return "\n".join(lines)
