@@ -80,6 +80,11 @@ class JobForm(RetentionFields):
                 self.errors.pop(field, None)
         return cleaned
 
+    @property
+    def policy_errors(self) -> bool:
+        """Whether something about the policy was refused, whatever the other fields hold."""
+        return any(field in self.errors for field in ("policy", *RULE_FIELDS))
+
     def retention(self) -> dict[str, Any] | None:
         """The job's own policy, with the time zone that it was given elsewhere; None for the one in Options."""
         if self.cleaned_data["policy"] == OPTIONS:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import shlex
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from django.contrib import messages
 from django.core.exceptions import ValidationError
@@ -12,20 +12,24 @@ from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
 
 from accounts.permissions import requires
+from backups.audit_rows import AuditRow, audit_rows
 from backups.choices import ON_STORAGE, BackupState
-from backups.models import Backup, Options
-from backups.retention import Verdict
+from backups.forms.protection import PinForm
+from backups.models import AuditEntry, Backup, Options
+from backups.outlook import Outlook, copy_outlook
+from backups.references import run_reference
 from backups.services.catalogue import backup_accept
-from backups.services.retention import Pair, plan_pair
-from backups.services.storages import storage_backend
-from backups.services.trash import BackupChangedError, backup_untrash
-from backups.storage import StorageError
+from backups.services.protections import PINNABLE, protections_of
+from backups.services.retention import Pair
+from backups.trashed import TrashedCopy, purge_schedule, trashed_copies
+from backups.verdict_words import delete_words, reasons_of
 from backups.views.catalogue_filters import CatalogueFilters
+from backups.views.trash import bring_back
 from scheduling.exchange import render_region
 from scheduling.printable import printable
-from scheduling.registry import all_kinds
 
 PAGE_SIZE = 50
+TRAIL = 30
 
 
 @requires("backups.view_backup")
@@ -42,26 +46,16 @@ def list_(request: HttpRequest) -> HttpResponse:
 @requires("backups.view_backup")
 @require_safe
 def detail(request: HttpRequest, uid: str) -> HttpResponse:
-    """One copy: what it is, where it is, why it stays or went, and how to get it back."""
-    backup = get_object_or_404(Backup.objects.select_related("storage", "job", "target", "run"), uid=uid)
-    options = Options.load()
-    context = {
-        "backup": backup,
-        **_place(backup),
-        "removed_by": _removing_run(backup),
-        "verdict": _verdict(backup, options),
-        "past_verdict": backup.verdict if isinstance(backup.verdict, dict) else None,
-        "purged_at": _purged_at(backup, options),
-    }
-    return render(request, "backups/backup_detail.html", context)
+    """One copy: what it is, where it is, why it stays or went, when it goes, and how to get it back."""
+    return detail_page(request, backup_or_404(uid))
 
 
 @requires("backups.accept_backup")
 @require_POST
 def accept(request: HttpRequest, uid: str) -> HttpResponse:
-    backup = get_object_or_404(Backup, uid=uid)
+    backup = backup_or_404(uid)
     try:
-        backup = backup_accept(backup=backup)
+        backup = backup_accept(backup=backup, by=request.user.get_username())
     except ValidationError as error:
         messages.error(request, " ".join(error.messages))
     else:
@@ -73,37 +67,57 @@ def accept(request: HttpRequest, uid: str) -> HttpResponse:
 @require_POST
 def untrash(request: HttpRequest, uid: str) -> HttpResponse:
     """Undo of a deletion, as long as the bytes are in the trash."""
-    backup = get_object_or_404(Backup.objects.select_related("storage"), uid=uid)
-    try:
-        with storage_backend(backup.storage).open() as storage:
-            backup = backup_untrash(backup=backup, storage=storage)
-    except (StorageError, BackupChangedError, ValueError) as error:
-        messages.error(request, f"{backup.target_name}, {backup.uid}, was not brought back: {error}")
-    else:
-        messages.success(request, f"{backup.target_name}, {backup.uid}, is back in its place.")
+    backup = backup_or_404(uid)
+    bring_back(request, [backup])
     return redirect(backup)
 
 
-def _verdict(backup: Backup, options: Options) -> Verdict | None:
-    """What a cleanup would decide about a copy on storage now; None for one that no pair's plan speaks of."""
+def backup_or_404(uid: str) -> Backup:
+    return get_object_or_404(Backup.objects.select_related("storage", "job", "target", "run"), uid=uid)
+
+
+def detail_page(request: HttpRequest, backup: Backup, *, pin_form: PinForm | None = None) -> HttpResponse:
+    """The page of a copy; with a form that was refused it is answered as 422."""
+    now, options = timezone.now(), Options.load()
+    removed_by = run_reference(backup.removed_by)
+    context = {
+        "backup": backup,
+        **_place(backup),
+        "outlook": _outlook(backup, options, now),
+        "trashed": _trashed(backup, options, now),
+        "past_reasons": reasons_of(backup.verdict),
+        "past_words": delete_words(reasons_of(backup.verdict)),
+        "removed_by": removed_by,
+        "protections": protections_of([backup], now=now).get(backup.pk, ()),
+        "is_pinned": backup.is_pinned(now),
+        "can_be_pinned": backup.state in PINNABLE,
+        "pin_form": pin_form or PinForm(initial={"note": backup.pin_note} if backup.is_pinned(now) else None),
+        "trail": _trail(request, backup),
+    }
+    refused = pin_form is not None and bool(pin_form.errors)
+    return render(request, "backups/backup_detail.html", context, status=422 if refused else 200)
+
+
+def _outlook(backup: Backup, options: Options, now: datetime) -> Outlook | None:
+    """What becomes of a copy on storage; None for one that no pair's plan speaks of."""
     if backup.state not in ON_STORAGE or backup.job is None or backup.target is None:
         return None
     pair = Pair(job=backup.job, target_id=backup.target.pk, target_name=backup.target.name)
-    plan = plan_pair(pair=pair, options=options, now=timezone.now()).plan
-    return next((verdict for verdict in plan.verdicts if verdict.uid == backup.uid), None)
+    return copy_outlook(backup=backup, pair=pair, options=options, now=now)
 
 
-def _purged_at(backup: Backup, options: Options) -> datetime | None:
-    if backup.state != BackupState.TRASHED or backup.trashed_at is None:
+def _trashed(backup: Backup, options: Options, now: datetime) -> TrashedCopy | None:
+    if backup.state != BackupState.TRASHED:
         return None
-    return backup.trashed_at + timedelta(hours=options.trash_hours)
+    [row] = trashed_copies([backup], options=options, purge=purge_schedule(now), now=now)
+    return row
 
 
-def _removing_run(backup: Backup) -> tuple[str, int] | None:
-    """Kind and id of the run that deleted it, from a `removed_by` such as "maintenance:12"."""
-    kind, _, pk = backup.removed_by.partition(":")
-    known = {found.kind for found in all_kinds()}
-    return (kind, int(pk)) if kind in known and pk.isascii() and pk.isdecimal() else None
+def _trail(request: HttpRequest, backup: Backup) -> list[AuditRow]:
+    """What people and runs did to it, newest first."""
+    if not request.user.has_perm("backups.view_auditentry"):
+        return []
+    return audit_rows(AuditEntry.objects.filter(backup_uid=backup.uid).order_by("-pk")[:TRAIL])
 
 
 def _place(backup: Backup) -> dict[str, str]:

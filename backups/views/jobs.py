@@ -5,18 +5,24 @@ from typing import Any
 from django.contrib import messages
 from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
+from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from accounts.permissions import requires
 from backups.coverage import job_pairs, job_rows
 from backups.forms.job import OPTIONS, JobForm
+from backups.forms.retention import LossForm
 from backups.forms.zones import zone_names
-from backups.models import BackupJob, BackupRun, Options, Storage, Target
+from backups.models import AuditAction, BackupJob, BackupRun, Options, Storage, Target
+from backups.retention import PolicyError
+from backups.services.audit import audit
 from backups.services.jobs import job_create, job_delete, job_set_enabled, job_update
 from backups.services.options import effective_policy
+from backups.services.policy_change import PolicyChange, loss_words, policy_change
 from backups.views.schedules import schedule_preview
 from scheduling.choices import FAILING, RunTrigger
 from scheduling.dispatch import scheduled_dispatch
@@ -58,7 +64,7 @@ def create(request: HttpRequest) -> HttpResponse:
         else:
             messages.success(request, f"{job.name} was added.")
             return redirect(job)
-    return _form_page(request, form)
+    return form_page(request, form)
 
 
 @requires("backups.view_backupjob")
@@ -83,17 +89,31 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
 @requires("backups.change_backupjob")
 @require_http_methods(["GET", "POST"])
 def edit(request: HttpRequest, pk: int) -> HttpResponse:
+    """Change a job, unless its new policy loses more than the saved one: then the form asks for the job's name."""
     job = get_object_or_404(BackupJob, pk=pk)
     form = JobForm(posted(request), job=job)
-    if form.is_valid():
-        try:
-            job = job_update(job=job, **form.values())
-        except ValidationError as error:
-            form.add_policy_errors(error)
-        else:
-            messages.success(request, f"{job.name} was changed.")
-            return redirect(job)
-    return _form_page(request, form, job)
+    if not form.is_valid():
+        return form_page(request, form, job)
+    # Before anything is saved: the pairs know their job by what is stored.
+    change = _policy_change(job, form.retention())
+    loss = LossForm(request.POST, change=change)
+    asks = change.asks and not loss.is_valid()
+    try:
+        with transaction.atomic():
+            changed = job_update(job=job, **form.values())
+            if asks:
+                # Only now, so that what the service refuses is said before anybody has to type a name.
+                transaction.set_rollback(True)
+            elif changed.retention != job.retention:
+                who, reason = request.user.get_username(), _audit_words(job, changed, change)
+                audit(action=AuditAction.POLICY, actor=who, job_name=changed.name, reason=reason)
+    except ValidationError as error:
+        form.add_policy_errors(error)
+        return form_page(request, form, job)
+    if asks:
+        return form_page(request, form, job, loss=loss, trial_waits=True, status=422)
+    messages.success(request, f"{changed.name} was changed.")
+    return redirect(changed)
 
 
 @requires("backups.delete_backupjob")
@@ -141,9 +161,13 @@ def toggle(request: HttpRequest, pk: int) -> HttpResponse:
     return redirect("backups:job_list" if request.POST.get("back") == "list" else job)
 
 
-def _form_page(request: HttpRequest, form: JobForm, job: BackupJob | None = None) -> HttpResponse:
+def form_page(
+    request: HttpRequest, form: JobForm, job: BackupJob | None = None, status: int = 200, **extra: Any
+) -> HttpResponse:
+    """The form of a job, or of a new one, with what `extra` holds for its trial; 422 when it has errors."""
     options = Options.load()
     schedule, zone = form["schedule"].value() or "", form["timezone"].value() or ""
+    trial_url = "maintenance:job_policy_trial"
     context = {
         "form": form,
         "job": job,
@@ -153,5 +177,29 @@ def _form_page(request: HttpRequest, form: JobForm, job: BackupJob | None = None
         "preview": schedule_preview(str(schedule), str(zone) or options.timezone),
         "has_targets": Target.objects.exists(),
         "has_storages": Storage.objects.exists(),
+        "trash_hours": options.trash_hours,
+        "trial_url": reverse(trial_url, args=(job.pk,)) if job else reverse(trial_url),
+        **extra,
     }
-    return render(request, "backups/job_form.html", context, status=422 if form.errors else 200)
+    return render(request, "backups/job_form.html", context, status=422 if form.errors else status)
+
+
+def _policy_change(job: BackupJob, retention: dict[str, Any] | None) -> PolicyChange:
+    """What another policy of a job costs beside the one that is saved."""
+    options = Options.load()
+    return policy_change(saved=options, tried=options, now=timezone.now(), job=job, retention=retention)
+
+
+def _audit_words(before: BackupJob, after: BackupJob, change: PolicyChange) -> str:
+    """The policy before and after, and what was accepted with it."""
+    accepted = f" Accepted: {' '.join(loss_words(change))}" if change.asks else ""
+    return f"{before.name}: from {_policy_words(before)} to {_policy_words(after)}.{accepted}"
+
+
+def _policy_words(job: BackupJob) -> str:
+    if job.retention is None:
+        return "the policy in Options"
+    try:
+        return effective_policy(override=job.retention, options=Options.load()).describe()
+    except PolicyError as error:
+        return f"one that cannot be used ({error})"

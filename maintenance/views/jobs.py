@@ -27,7 +27,15 @@ from scheduling.items import ScheduledItem
 from scheduling.paging import run_page
 from scheduling.upcoming import next_fire, schedule_words
 
-FIGURES = ("targets_processed", "deleted_count", "kept_count", "failed_count", "freed_bytes")
+FIGURES = (
+    "targets_processed",
+    "deleted_count",
+    "deleted_bytes",
+    "kept_count",
+    "failed_count",
+    "purged_count",
+    "freed_bytes",
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,26 +1,30 @@
 from __future__ import annotations
 
-from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib import messages
 from django.core.exceptions import ValidationError
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, redirect, render
+from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.utils import timezone
-from django.views.decorators.http import require_http_methods, require_POST, require_safe
+from django.views.decorators.http import require_POST, require_safe
 
 from accounts.permissions import requires
+from backups.forms.retention import LossForm
 from backups.forms.zones import zone_names
-from backups.models import Options
+from backups.models import AuditAction, Options
+from backups.models.options import GUARD_FIELDS
 from backups.retention import PolicyError
+from backups.services.audit import audit
 from backups.services.options import effective_policy, options_clean, options_update
-from maintenance import services, trial
+from backups.services.policy_change import PolicyChange, loss_words, policy_change
 from maintenance.forms import OptionsForm
-from maintenance.models import MaintenanceJob
-from scheduling.choices import RunTrigger
-from scheduling.dispatch import scheduled_dispatch
-from scheduling.exchange import render_region
+from maintenance.retention_plans import last_cleaned
+from maintenance.trial import Look, options_trial, trial_options
+from scheduling.exchange import wants_region
+from scheduling.units import binary_size
 
 
 @requires("backups.view_options")
@@ -33,54 +37,70 @@ def options_edit(request: HttpRequest) -> HttpResponse:
 @requires("backups.change_options")
 @require_POST
 def options_save(request: HttpRequest) -> HttpResponse:
+    """Save, unless more would be lost than under what is saved: then the form comes back and asks for a name."""
     options, form = Options.load(), OptionsForm(request.POST)
-    if _accepts(form, options):
-        options_update(**form.values(options))
-        messages.success(request, "Options are saved. The next cleanup goes by them; nothing was deleted now.")
-        return redirect("maintenance:options_edit")
-    return _page(request, form, options, status=422)
+    if not _accepts(form, options):
+        return _page(request, form, options, status=422)
+    values = form.values(options)
+    change = policy_change(saved=options, tried=trial_options(values), now=timezone.now(), last_cleaned=last_cleaned())
+    loss = LossForm(request.POST, change=change)
+    if change.asks and not loss.is_valid():
+        return _page(request, form, options, loss=loss, trial_waits=True, status=422)
+    with transaction.atomic():
+        saved = options_update(**values)
+        if words := _difference(options, saved, change):
+            audit(action=AuditAction.POLICY, actor=request.user.get_username(), reason=words)
+    messages.success(request, "Options are saved. The next cleanup goes by them; nothing was deleted now.")
+    return redirect("maintenance:options_edit")
 
 
 @requires("backups.change_options")
 @require_POST
-def retention_preview(request: HttpRequest) -> HttpResponse:
-    """What a cleanup would do under the form's values. Nothing is saved, nothing is deleted."""
+def policy_trial(request: HttpRequest) -> HttpResponse:
+    """What the form's values would cost. Nothing is saved, nothing is deleted."""
     options, form = Options.load(), OptionsForm(request.POST)
-    found = None
-    if _accepts(form, options):
-        found = trial.retention_trial(options=trial.trial_options(form.values(options)), now=timezone.now())
-    return _page(request, form, options, preview=found, status=200 if found else 422)
+    context: dict[str, Any] = {"form": form}
+    if accepted := _accepts(form, options):
+        tried = trial_options(form.values(options))
+        look = Look.from_form(request.POST, day_only=wants_day(request))
+        context["trial"] = options_trial(saved=options, tried=tried, now=timezone.now(), look=look)
+    status = 200 if accepted else 422
+    return render_trial(request, context, status) or _page(request, options=options, status=status, **context)
 
 
-@requires("maintenance.run_maintenancejob")
-@require_http_methods(["GET", "HEAD", "POST"])
-def retention_run(request: HttpRequest) -> HttpResponse:
-    """Say what a cleanup would do now; a POST that has seen just this queues it."""
-    options, now = Options.load(), timezone.now()
-    try:
-        found = trial.retention_trial(options=options, now=now)
-    except PolicyError as error:
-        messages.error(request, f"The saved retention policy cannot be used: {error}. Correct it, save, then clean up.")
-        return redirect("maintenance:options_edit")
-    if request.method == "POST" and request.POST.get("digest") == found.digest:
-        job = _cleanup_job()
-        who = request.user.get_username()
-        scheduled_dispatch("maintenance", job.pk, trigger=RunTrigger.MANUAL, requested_by=who)
-        messages.success(request, "The cleanup is queued. Its badge below turns green when it is done.")
-        return redirect("maintenance:job_list")
-    context = {**_confirmation(found, options, now), "changed": request.method == "POST"}
-    return render(request, "maintenance/retention_run.html", context, status=422 if context["changed"] else 200)
+def wants_day(request: HttpRequest) -> bool:
+    """Whether htmx asks for the day under the slider alone."""
+    return wants_region(request) and request.headers.get("HX-Target") == "trial_day"
 
 
-def _cleanup_job() -> MaintenanceJob:
-    return get_object_or_404(MaintenanceJob, key=services.CLEANUP_MANUAL)
+def render_trial(request: HttpRequest, context: dict[str, Any], status: int) -> HttpResponse | None:
+    """The region with a trial, or the part of it that htmx asks for; None for a browser that wants the page."""
+    if not wants_region(request):
+        return None
+    trial = context.get("trial")
+    part = "#trial_day" if wants_day(request) and trial and trial.ahead else ""
+    context |= {"trial_url": request.path, "trial_swap": True}
+    response = render(request, f"maintenance/policy_trial.html{part}", context, status=status)
+    if wants_day(request) and not part:
+        # There is no such day: the pair is gone, or a rule cannot be read.
+        response["HX-Retarget"] = "#trial"
+    response["Vary"] = "HX-Request, HX-Target"
+    return response
 
 
 def _page(request: HttpRequest, form: OptionsForm, options: Options, status: int = 200, **extra: Any) -> HttpResponse:
     own_zone = options.retention.get("timezone", "")
-    context = {"form": form, "zones": zone_names(), "own_zone": own_zone, "options": options, **extra}
-    response = render_region(request, "maintenance/options_edit.html", "preview", context)
-    response.status_code = status
+    context = {
+        "form": form,
+        "zones": zone_names(),
+        "own_zone": own_zone,
+        "options": options,
+        "trash_hours": options.trash_hours,
+        "trial_url": reverse("maintenance:policy_trial"),
+        **extra,
+    }
+    response = render(request, "maintenance/options_edit.html", context, status=status)
+    response["Vary"] = "HX-Request"
     return response
 
 
@@ -91,7 +111,7 @@ def _accepts(form: OptionsForm, options: Options) -> bool:
     values = form.values(options)
     try:
         options_clean(**values)
-        effective_policy(override=None, options=trial.trial_options(values))
+        effective_policy(override=None, options=trial_options(values))
     except ValidationError as error:
         form.add_policy_errors(error)
     except PolicyError as error:  # the time zone, which only together with the policy turns out to be unusable
@@ -99,13 +119,28 @@ def _accepts(form: OptionsForm, options: Options) -> bool:
     return not form.errors
 
 
-def _confirmation(found: trial.RetentionTrial, options: Options, now: datetime) -> dict[str, Any]:
-    """The words of the confirmation: what will happen, to how much, and what can be undone until when."""
-    purge_count, purge_bytes = trial.purge_due(options=options, now=now)
-    return {
-        "preview": found,
-        "purge_count": purge_count,
-        "purge_bytes": purge_bytes,
-        "trash_hours": options.trash_hours,
-        "undo_until": now + timedelta(hours=options.trash_hours),
+def _difference(before: Options, after: Options, change: PolicyChange) -> str:
+    """What became of the policy and its safety nets, in words for the audit trail; blank when nothing did."""
+    old, new = _words(before), _words(after)
+    changed = [f"{name} from {old[name]} to {new[name]}" for name in new if old[name] != new[name]]
+    if not changed:
+        return ""
+    accepted = f" Accepted: {' '.join(loss_words(change))}" if change.asks else ""
+    return f"Options: {'; '.join(changed)}.{accepted}"
+
+
+def _words(options: Options) -> dict[str, str]:
+    try:
+        policy = effective_policy(override=None, options=options).describe()
+    except PolicyError as error:
+        policy = f"one that cannot be used ({error})"
+    words = {
+        "policy": policy,
+        "good copies kept at least": str(options.minimum_keep),
+        "hours in the trash": str(options.trash_hours),
     }
+    for field in GUARD_FIELDS:
+        value = getattr(options, field)
+        shown = "no limit" if value is None else binary_size(value) if field.endswith("bytes") else str(value)
+        words[field.removeprefix("guard_").replace("_", " ")] = shown
+    return words

@@ -24,8 +24,10 @@ SAMPLES = {
     ("backups", "job"): factories.BackupJobFactory,
     ("backups", "backup"): factories.BackupFactory,
     ("backups", "run"): factories.BackupRunFactory,
+    ("backups", "hold"): factories.HoldFactory,
     ("maintenance", "job"): factories.MaintenanceJobFactory,
     ("maintenance", "run"): factories.MaintenanceRunFactory,
+    ("maintenance", "plan"): factories.CleanupPlanFactory,
     ("scheduling", "run"): factories.BackupRunFactory,
 }
 
@@ -35,6 +37,11 @@ BODIES: dict[str, dict[str, object]] = {
     "/api/v1/targets": {"name": "etc", "config": {"paths": ["/nowhere/etc"]}},
     "/api/v1/backup-jobs": {"name": "nightly", "target_ids": [], "storage_id": 1},
     "/api/v1/maintenance/jobs": {"key": "cleanup_weekly", "job_type": "retention_cleanup"},
+    "/api/v1/maintenance/runs/<run_id>/approve": {"digest": "0"},
+    "/api/v1/maintenance/runs/<run_id>/reject": {"digest": "0"},
+    "/api/v1/settings/retention/compare": {"job_id": 1, "target_id": 1, "retention": {}},
+    "/api/v1/backups/untrash": {"run": "maintenance:1"},
+    "/api/v1/holds": {"note": "court case"},
 }
 
 # What a page's last word, or an operation's method, does to the noun before it: the permission must be no less.
@@ -50,14 +57,40 @@ VERBS = {
     "check": "change",
     "initialise": "change",
     "preview": "change",
+    "trial": "change",
+    "help": "view",
     "delete": "delete",
     "run": "run",
     "accept": "accept",
     "untrash": "untrash",
+    "undo": "untrash",
+    "pin": "pin",
+    "unpin": "pin",
+    "release": "delete",
+    "approve": "approve",
+    "reject": "approve",
+    "confirm": "approve",
+    "reconcile": "change",
+    "export": "view",
 }
 METHODS = {"GET": "view", "POST": "add", "PATCH": "change", "DELETE": "delete"}
+OPERATION_VERBS = {
+    "run": "run",
+    "preview": "view",
+    "compare": "view",
+    "pin": "pin",
+    "unpin": "pin",
+    "untrash": "untrash",
+    "approve": "approve",
+    "reject": "approve",
+}
 # Pages whose name says something else: both make rows, or the first look at what one may change.
-OTHERWISE = {"dashboard": {"view"}, "backups:protect": {"add"}, "maintenance:options_edit": {"view"}}
+OTHERWISE = {
+    "dashboard": {"view"},
+    "backups:protect": {"add"},
+    "backups:trash_undo_run": {"untrash"},
+    "maintenance:options_edit": {"view"},
+}
 
 PAGES = [route for route in routes() if not route.is_public and not route.is_api]
 OPERATIONS = [
@@ -86,7 +119,12 @@ def sample_url(route: Route) -> str:
     """The address of the route for objects that exist (or, without a sample, with values that could)."""
     app, noun = app_and_noun(route)
     values: dict[str, object] = {}
+    if {"job_id", "target_id"} <= set(route.parameters):
+        copy = factories.BackupFactory()
+        values = {"job_id": copy.job_id, "target_id": copy.target_id}
     for name in route.parameters:
+        if name in values:
+            continue
         if name == "kind":
             values[name] = "backup"
         elif name in ("pk", "uid", "key"):
@@ -140,7 +178,7 @@ def test_a_page_needs_the_permission_for_what_its_name_says(route: Route) -> Non
 @pytest.mark.parametrize(("route", "method"), OPERATIONS)
 def test_an_api_operation_needs_the_permission_for_what_it_does(route: Route, method: str) -> None:
     last = route.path.rstrip("/").rpartition("/")[2]
-    wanted = {"run": "run", "preview": "view"}.get(last, METHODS[method])
+    wanted = OPERATION_VERBS.get(last, METHODS[method])
     assert actions(getattr(route.operations[method], "required_permissions", None)) == {wanted}
 
 

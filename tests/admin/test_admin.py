@@ -16,19 +16,25 @@ from backups import models as backups
 from maintenance import models as maintenance
 from scheduling.admin import ReadOnlyAdmin
 from scheduling.choices import RunTrigger
-from scheduling.models import SchedulerState
+from scheduling.models import ClockAnchor, SchedulerState
 from tests import factories
 from tests.support import make_job, make_storage
 
 pytestmark = pytest.mark.django_db
 
 READ_ONLY = [
+    backups.AuditEntry,
     backups.Backup,
     backups.BackupRun,
     backups.BackupRunLogLine,
     backups.BackupRunTarget,
+    backups.Hold,
+    backups.Lease,
+    maintenance.CleanupPlan,
+    maintenance.CleanupPlanPair,
     maintenance.MaintenanceRun,
     maintenance.MaintenanceRunLogLine,
+    ClockAnchor,
     SchedulerState,
 ]
 JOBS = [(backups.BackupJob, factories.BackupJobFactory), (maintenance.MaintenanceJob, factories.MaintenanceJobFactory)]
@@ -43,6 +49,15 @@ def row_of(model: Any) -> Any:
     now = timezone.now()
     if model is SchedulerState:
         return SchedulerState.objects.create(pk=1, hostname="here", host="x", pid=1, started_at=now, seen_at=now)
+    if model is ClockAnchor:
+        return ClockAnchor.objects.create(host="x", boot_id="b", uptime=1.0, wall=now)
+    if model in (maintenance.CleanupPlan, maintenance.CleanupPlanPair):
+        plan = maintenance.CleanupPlan.objects.create(status="executed", digest="0" * 64, created_at=now)
+        if model is maintenance.CleanupPlan:
+            return plan
+        return model.objects.create(
+            plan=plan, planned_at=now, policy={}, kept=1, deleting=0, deleting_bytes=0, packed=model.pack({})
+        )
     if model is backups.BackupRunLogLine:
         return model.objects.create(run=run, seq=1, at=now, text="a line")
     if model is maintenance.MaintenanceRunLogLine:

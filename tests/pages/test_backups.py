@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import subprocess
 from datetime import timedelta
 from pathlib import Path
@@ -11,16 +12,18 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from backups.choices import BackupState
-from backups.models import Backup, BackupRun
+from backups.models import AuditAction, AuditEntry, Backup, BackupJob, BackupRun, LeasePurpose
 from backups.services.options import options_update
-from backups.services.storages import storage_backend
-from backups.services.trash import backup_purge, backup_trash
+from backups.services.protections import backup_lease, backup_pin, backup_unpin, hold_place
 from backups.storage.names import SENTINEL
+from maintenance.models import MaintenanceJob
+from maintenance.services import CLEANUP_NIGHTLY, PURGE_TRASH
 from scheduling.choices import RunTrigger
+from scheduling.cron import parse_cron
 from scheduling.dispatch import scheduled_dispatch
 from tests import factories
 from tests.pages.people import HTMX, sign_in
-from tests.support import add_backup, default_jobs, make_job
+from tests.support import add_backup, default_jobs, make_job, move_to_trash, now, purge
 
 pytestmark = pytest.mark.django_db
 
@@ -166,14 +169,13 @@ def test_a_copy_in_the_trash_says_why_and_until_when(client: Client, tmp_path: P
     options_update(trash_hours=48)
     job = make_job(tmp_path)
     old, _ = (add_backup(job, timezone.now() - timedelta(days=days)) for days in (2, 1))
-    with storage_backend(job.storage).open() as storage:
-        backup_trash(
-            backup=old, storage=storage, minimum_keep=1, verdict=REASONS, removed_by="maintenance:7", holder=""
-        )
+    move_to_trash(old, verdict=REASONS, run="maintenance:7")
+    MaintenanceJob.objects.filter(key=PURGE_TRASH).update(schedule_cron="* * * * *")
     text = page(client, f"/backups/{old.uid}/")
+    assert "It was deleted: last: the one used, the oldest is yesterday" in text
     assert "Last: the one used, the oldest is yesterday" in text
     assert '<a href="/runs/maintenance/7/">maintenance run 7</a>' in text
-    assert ">in 1 d 23 h</time>".replace(" ", "") in text.replace("\u00a0", "").replace(" ", "")
+    assert re.search(r"Removed for good <time [^>]*>in (2 d|1 d 23 h)</time>", text.replace("\u00a0", " "))
     assert ".keepwell-trash/" in text
     assert "manage.py restore" not in text, "the command refuses what is in the trash"
 
@@ -181,12 +183,12 @@ def test_a_copy_in_the_trash_says_why_and_until_when(client: Client, tmp_path: P
 def test_a_deleted_copy_stays_readable_as_a_tombstone(client: Client, tmp_path: Path) -> None:
     job = make_job(tmp_path)
     old, _ = (add_backup(job, timezone.now() - timedelta(days=days)) for days in (2, 1))
-    with storage_backend(job.storage).open() as storage:
-        backup_trash(backup=old, storage=storage, minimum_keep=1, verdict=REASONS, removed_by="api:x", holder="")
-        old.refresh_from_db()
-        backup_purge(backup=old, storage=storage, holder="", trashed_before=timezone.now())
+    move_to_trash(old, verdict=REASONS, run="api:x")
+    old.refresh_from_db()
+    purge(old)
     text = page(client, f"/backups/{old.uid}/")
-    assert "Why it was deleted" in text
+    assert "It was deleted: last" in text
+    assert "by api:x" in text
     assert "this record stays" in text
     assert "tar --zstd" not in text
 
@@ -212,6 +214,9 @@ def test_accepting_a_suspect_copy_makes_it_count(client: Client) -> None:
     backup.refresh_from_db()
     assert backup.accepted_at is not None
     assert Backup.objects.good().get() == backup
+    entry = AuditEntry.objects.get()
+    assert (entry.action, entry.actor, entry.backup_uid) == (AuditAction.ACCEPT, "the administrator", backup.uid)
+    assert entry.reason == backup.suspect_reason
     assert "Accept it as good" not in page(client, f"/backups/{backup.uid}/")
 
 
@@ -221,6 +226,7 @@ def test_accepting_a_copy_that_is_not_suspect_changes_nothing_and_says_so(client
     assert "is not a suspect copy, so there is nothing to accept" in answer.content.decode()
     backup.refresh_from_db()
     assert backup.accepted_at is None
+    assert not AuditEntry.objects.exists()
 
 
 def test_accepting_is_posted_and_offered_to_administrators_only() -> None:
@@ -281,3 +287,124 @@ def test_a_damaged_row_that_names_no_file_breaks_no_page(client: Client, tmp_pat
     assert backup.state == state
     said = "1 of the 2 backups" if state == BackupState.AVAILABLE else "has its sentinel again"
     assert said in answer.content.decode()
+
+
+# --- When it goes -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def nightly_copies(tmp_path: Path) -> list[Backup]:
+    """Three copies of a job that runs every night, newest first, and the default maintenance jobs."""
+    default_jobs()
+    job = make_job(tmp_path)
+    today = now().replace(hour=0, minute=1, second=0, microsecond=0)
+    return [add_backup(job, today - timedelta(days=days)) for days in (1, 2, 3)]
+
+
+def test_the_verdict_is_one_sentence_and_then_every_reason(client: Client, nightly_copies: list[Backup]) -> None:
+    options_update(retention={"keep_last": 1, "keep_daily": 7})
+    text = page(client, nightly_copies[1].get_absolute_url())
+    assert "The next cleanup keeps it: it is the newest of its day (daily 2 of 7)." in text
+    assert "<li>Daily 2 of 7</li>" in text
+
+
+def test_a_kept_copy_says_on_which_day_it_will_go_and_why(client: Client, nightly_copies: list[Backup]) -> None:
+    options_update(retention={"keep_daily": 3})
+    # The oldest of three daily copies goes at the first cleanup after the next copy.
+    text = page(client, nightly_copies[2].get_absolute_url())
+    found = re.search(r"Goes on (\d+ \w+ \d{4}), when all 3 daily places are used by newer copies\.", text)
+    assert found, text
+    cleanup = parse_cron("0 3 * * *").next_after(parse_cron("30 2 * * *").next_after(now(), "UTC"), "UTC")
+    assert found[1] == f"{cleanup.day} {cleanup:%B %Y}"
+
+
+def test_a_copy_that_another_will_replace_names_that_one(client: Client, nightly_copies: list[Backup]) -> None:
+    options_update(retention={"keep_yearly": 5})
+    text = page(client, nightly_copies[0].get_absolute_url())
+    copy = parse_cron("30 2 * * *").next_after(now(), "UTC")
+    year = f"the newest of {copy.year}"
+    assert f"when the copy of {copy.day} {copy:%B} takes its place as {year}." in text
+
+
+@pytest.mark.parametrize(
+    ("situation", "words"),
+    [
+        ("a year of places", "Stays for at least a year under this policy."),
+        ("no cleanup", "Stays: no cleanup is scheduled, so nothing deletes it by itself."),
+        ("no rule", "Stays: no rule is set, so nothing is ever deleted."),
+        ("no backups", "Stays as long as its job makes no newer copies, and the job makes none by itself."),
+        ("pinned", "Stays until its pin is taken off, whatever the policy says."),
+        ("held", "Stays until the hold on it is released, whatever the policy says."),
+        ("quarantined", "Stays until someone looks at it: a cleanup never deletes what is not good."),
+    ],
+)
+def test_a_copy_that_stays_says_what_keeps_it(
+    client: Client, nightly_copies: list[Backup], situation: str, words: str
+) -> None:
+    backup = nightly_copies[2]
+    options_update(retention={"keep_daily": 3})
+    match situation:
+        case "a year of places":
+            options_update(retention={"keep_daily": 500})
+        case "no cleanup":
+            MaintenanceJob.objects.filter(key=CLEANUP_NIGHTLY).update(enabled=False)
+        case "no rule":
+            options_update(retention={})
+        case "no backups":
+            BackupJob.objects.update(enabled=False)
+        case "pinned":
+            backup_pin(backup=backup, by="anna")
+        case "held":
+            hold_place(by="anna", note="look at it first")
+        case _:
+            Backup.objects.filter(pk=backup.pk).update(state="quarantined")
+    assert words in page(client, backup.get_absolute_url())
+
+
+def test_a_copy_goes_when_its_pin_ends(client: Client, nightly_copies: list[Backup]) -> None:
+    options_update(retention={"keep_daily": 1})
+    backup_pin(backup=nightly_copies[2], by="anna", until=now() + timedelta(days=20))
+    text = page(client, nightly_copies[2].get_absolute_url())
+    assert "The next cleanup keeps it: no rule holds it, but it is pinned until" in text
+    assert re.search(r"Goes on \d+ \w+ \d{4}, after it stops being pinned\.", text)
+
+
+def test_a_policy_that_cannot_be_used_is_said_on_the_page(client: Client, nightly_copies: list[Backup]) -> None:
+    BackupJob.objects.update(retention={"keep_daily": "many"})
+    text = page(client, nightly_copies[0].get_absolute_url())
+    assert "No cleanup can decide about it." in text
+    assert nightly_copies[0].sha256 in text
+
+
+# --- What protects it, and what was done to it --------------------------------------------------------------------
+
+
+def test_a_copy_in_use_says_so(client: Client, nightly_copies: list[Backup]) -> None:
+    with backup_lease(backup=nightly_copies[0], purpose=LeasePurpose.RESTORE):
+        text = page(client, nightly_copies[0].get_absolute_url())
+        assert "No cleanup may delete it now" in text
+        assert "Being restored since" in text
+    assert "Nothing but the policy keeps it" in page(client, nightly_copies[0].get_absolute_url())
+
+
+def test_what_was_done_to_a_copy_is_at_its_foot_newest_first(client: Client, nightly_copies: list[Backup]) -> None:
+    backup, other = nightly_copies[:2]
+    assert "Nothing since it was made" in page(client, backup.get_absolute_url())
+    backup_pin(backup=backup, by="anna", note="tax records")
+    backup_pin(backup=other, by="bert", note="not this one")
+    backup_unpin(backup=Backup.objects.get(pk=backup.pk), by="carl")
+    trail = page(client, backup.get_absolute_url()).partition("What was done to it")[2]
+    assert trail.index("Pin taken off") < trail.index("Pinned")
+    assert "anna" in trail
+    assert "For ever: tax records" in trail
+    assert "bert" not in trail
+
+
+def test_lists_mark_what_is_pinned_as_long_as_it_is(client: Client) -> None:
+    backup = factories.BackupFactory()
+    assert 'data-status="pinned"' not in page(client, LIST)
+    backup_pin(backup=backup, by="anna", note="tax records", until=now() + timedelta(days=1))
+    assert re.search(r'data-status="pinned" title="Pinned until [^"]* by anna: tax records"', page(client, LIST))
+    assert 'data-status="pinned"' in page(client, backup.target.get_absolute_url())
+    Backup.objects.update(pin_until=now() - timedelta(seconds=1))
+    assert 'data-status="pinned"' not in page(client, LIST)

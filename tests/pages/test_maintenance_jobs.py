@@ -68,7 +68,7 @@ def test_hidden_jobs_are_not_listed_but_their_runs_are(admin_client: Client) -> 
 
 
 def test_a_run_row_says_type_times_and_what_it_did(admin_client: Client) -> None:
-    figures = {"targets_processed": 3, "deleted_count": 12, "kept_count": 41, "failed_count": 0, "freed_bytes": 2048}
+    figures = {"targets_processed": 3, "deleted_count": 12, "kept_count": 41, "failed_count": 0, "deleted_bytes": 2048}
     MaintenanceRunFactory(
         succeeded=True,
         started_at=timezone.now() - timedelta(hours=1, seconds=72),
@@ -78,7 +78,7 @@ def test_a_run_row_says_type_times_and_what_it_did(admin_client: Client) -> None
     html = page(admin_client)
     for part in ("Retention cleanup", "1\u00a0h ago", "1\u00a0min 12\u00a0s", 'data-status="succeeded"'):
         assert part in html
-    assert "3 targets, 12 deleted, 41 kept, 2.0\u00a0KiB freed" in html
+    assert "3 targets, 12 deleted (2.0\u00a0KiB), 41 kept" in html
 
 
 def test_a_run_that_failed_says_why(admin_client: Client) -> None:

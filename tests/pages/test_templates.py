@@ -95,7 +95,17 @@ def _app(name: str, *names: str) -> URLResolver:
 
 urlpatterns = [
     path("", _page, name="dashboard"),
-    _app("backups", "target_list", "target_detail", "job_list", "backup_list", "storage_list", "run_detail"),
+    _app(
+        "backups",
+        "target_list",
+        "target_detail",
+        "job_list",
+        "backup_list",
+        "trash_list",
+        "audit_list",
+        "storage_list",
+        "run_detail",
+    ),
     _app("scheduling", "run_list"),
     _app("maintenance", "options_edit", "job_list"),
     _app("accounts", "token_list", "logout"),
