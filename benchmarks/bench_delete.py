@@ -2,11 +2,12 @@
 
     .venv/bin/python benchmarks/bench_delete.py [--small] [--rounds N] [--work FOLDER]
 
-Keepwell's side is a whole cleanup run: its record, the plans of ten pairs, and for each deletion the guards, the
-catalogue, the two files and the log. The baseline renames the same number of artifacts and sidecars to another folder
-and syncs both folders after each rename, as Keepwell does. A second one syncs once for an artifact and its sidecar, to
-show what the syncs cost; it is printed and has no bar. All take turns over equal shares of the files, because a shared
-disk's syncs take 0.1 ms now and 2 ms a moment later. Nothing is purged: that comes days later.
+Keepwell's side is a whole cleanup run: its record, the plans of ten pairs, and for each deletion the guards, the audit
+entry, the catalogue, the two files and the log. The baseline renames the same number of artifacts and sidecars to
+another folder and syncs both folders after each rename. A second one syncs once for an artifact and its sidecar; it is
+printed and has no bar. Keepwell itself syncs once for the artifacts of a batch, and once for their sidecars. All take
+turns over equal shares of the files, because a shared disk's syncs take 0.1 ms now and 2 ms a moment later. Nothing is
+purged: that comes days later.
 """
 
 from __future__ import annotations
@@ -65,11 +66,14 @@ def baseline(place: Path, count: int, *, each: bool) -> float:
 
 def set_up(data: Path) -> tuple[Any, list[Any], Any]:
     """A backup job of ten targets that keeps one copy each, and the job that cleans up."""
+    from backups.models.options import GUARD_FIELDS
     from backups.services.jobs import job_create
+    from backups.services.options import options_update
     from backups.services.storages import storage_create
     from backups.services.targets import target_create
     from maintenance.models import MaintenanceJob
 
+    options_update(**dict.fromkeys(GUARD_FIELDS))
     storage = storage_create(name="nas", path=str(data / "nas"))
     targets = [
         target_create(name=f"target-{number}", source="files", config={"paths": [str(data / "nowhere")]})
