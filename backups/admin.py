@@ -24,7 +24,9 @@ from backups.models import (
     Storage,
     Target,
 )
+from backups.models.options import GUARD_FIELDS
 from backups.services import jobs, options, storages, targets
+from backups.services.policy_record import policies_recorded
 from scheduling.admin import PlainJSONField, ReadOnlyAdmin, RunNowAdmin, ServiceAdmin, ServiceForm
 
 
@@ -112,6 +114,11 @@ class BackupJobAdmin(RunNowAdmin):
     search_fields = ("name",)
 
     @override
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        with policies_recorded(by=request.user.get_username()):
+            super().save_model(request, obj, form, change)
+
+    @override
     def service_save(self, *, stored: BackupJob | None, values: dict[str, Any]) -> BackupJob:
         if stored is None:
             return jobs.job_create(**values)
@@ -125,7 +132,7 @@ class BackupJobAdmin(RunNowAdmin):
 @admin.register(Options)
 class OptionsAdmin(ServiceAdmin):
     list_display = ("timezone", "minimum_keep", "trash_hours", "updated_at")
-    fields = ("timezone", "retention", "minimum_keep", "trash_hours")
+    fields = ("timezone", "retention", "minimum_keep", "trash_hours", *GUARD_FIELDS)
 
     @override
     def get_queryset(self, request: HttpRequest) -> QuerySet[Options]:
@@ -139,6 +146,11 @@ class OptionsAdmin(ServiceAdmin):
     @override
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+    @override
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        with policies_recorded(by=request.user.get_username()):
+            super().save_model(request, obj, form, change)
 
     @override
     def service_save(self, *, stored: Options | None, values: dict[str, Any]) -> Options:

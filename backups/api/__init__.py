@@ -15,6 +15,7 @@ from backups import models, schemas
 from backups.api.copies import router as copies_router
 from backups.services import jobs, options, storages, targets
 from backups.services.errors import refuse
+from backups.services.policy_record import policies_recorded
 from scheduling.api import PROBLEMS, ByName, LogLine, LogPage, Page, RunFilters, found
 from scheduling.choices import RunTrigger
 from scheduling.dispatch import scheduled_dispatch
@@ -129,7 +130,8 @@ def list_backup_jobs(request: HttpRequest, page: Query[ByName]) -> dict[str, Any
 def create_backup_job(request: HttpRequest, data: schemas.BackupJobCreate) -> Status[Any]:
     values = data.model_dump()
     chosen, storage = _targets(values.pop("target_ids")), _chosen_storage(values.pop("storage_id"))
-    return Status(201, jobs.job_create(targets=chosen, storage=storage, **values))
+    with policies_recorded(by=request.user.get_username()):
+        return Status(201, jobs.job_create(targets=chosen, storage=storage, **values))
 
 
 @router.get(
@@ -154,12 +156,13 @@ def update_backup_job(request: HttpRequest, job_id: int, data: schemas.BackupJob
     job, changes = _job(job_id), data.model_dump(exclude_unset=True)
     target_ids, storage_id = changes.pop("target_ids", None), changes.pop("storage_id", None)
     kept = {name: getattr(job, name) for name in ("name", "schedule", "timezone", "enabled", "retention")}
-    return jobs.job_update(
-        job=job,
-        targets=list(job.targets.all()) if target_ids is None else _targets(target_ids),
-        storage=job.storage if storage_id is None else _chosen_storage(storage_id),
-        **{**kept, **changes},
-    )
+    with policies_recorded(by=request.user.get_username()):
+        return jobs.job_update(
+            job=job,
+            targets=list(job.targets.all()) if target_ids is None else _targets(target_ids),
+            storage=job.storage if storage_id is None else _chosen_storage(storage_id),
+            **{**kept, **changes},
+        )
 
 
 @router.delete(
@@ -247,7 +250,8 @@ def get_options(request: HttpRequest) -> models.Options:
 )
 @requires_api("backups.change_options")
 def update_options(request: HttpRequest, data: schemas.OptionsUpdate) -> models.Options:
-    return options.options_update(**data.model_dump(exclude_unset=True))
+    with policies_recorded(by=request.user.get_username()):
+        return options.options_update(**data.model_dump(exclude_unset=True))
 
 
 def _page(page: tuple[list[Any], str | None]) -> dict[str, Any]:

@@ -17,12 +17,11 @@ from backups.coverage import job_pairs, job_rows
 from backups.forms.job import OPTIONS, JobForm
 from backups.forms.retention import LossForm
 from backups.forms.zones import zone_names
-from backups.models import AuditAction, BackupJob, BackupRun, Options, Storage, Target
-from backups.retention import PolicyError
-from backups.services.audit import audit
+from backups.models import BackupJob, BackupRun, Options, Storage, Target
 from backups.services.jobs import job_create, job_delete, job_set_enabled, job_update
 from backups.services.options import effective_policy
 from backups.services.policy_change import PolicyChange, loss_words, policy_change
+from backups.services.policy_record import policies_recorded
 from backups.views.schedules import schedule_preview
 from scheduling.choices import FAILING, RunTrigger
 from scheduling.dispatch import scheduled_dispatch
@@ -58,7 +57,8 @@ def create(request: HttpRequest) -> HttpResponse:
     form = JobForm(posted(request), initial=initial)
     if form.is_valid():
         try:
-            job = job_create(**form.values())
+            with policies_recorded(by=request.user.get_username()):
+                job = job_create(**form.values())
         except ValidationError as error:
             form.add_policy_errors(error)
         else:
@@ -98,15 +98,13 @@ def edit(request: HttpRequest, pk: int) -> HttpResponse:
     change = _policy_change(job, form.retention())
     loss = LossForm(request.POST, change=change)
     asks = change.asks and not loss.is_valid()
+    accepted = " ".join(loss_words(change)) if change.asks else ""
     try:
-        with transaction.atomic():
+        with policies_recorded(by=request.user.get_username(), accepted=accepted):
             changed = job_update(job=job, **form.values())
             if asks:
                 # Only now, so that what the service refuses is said before anybody has to type a name.
                 transaction.set_rollback(True)
-            elif changed.retention != job.retention:
-                who, reason = request.user.get_username(), _audit_words(job, changed, change)
-                audit(action=AuditAction.POLICY, actor=who, job_name=changed.name, reason=reason)
     except ValidationError as error:
         form.add_policy_errors(error)
         return form_page(request, form, job)
@@ -188,18 +186,3 @@ def _policy_change(job: BackupJob, retention: dict[str, Any] | None) -> PolicyCh
     """What another policy of a job costs beside the one that is saved."""
     options = Options.load()
     return policy_change(saved=options, tried=options, now=timezone.now(), job=job, retention=retention)
-
-
-def _audit_words(before: BackupJob, after: BackupJob, change: PolicyChange) -> str:
-    """The policy before and after, and what was accepted with it."""
-    accepted = f" Accepted: {' '.join(loss_words(change))}" if change.asks else ""
-    return f"{before.name}: from {_policy_words(before)} to {_policy_words(after)}.{accepted}"
-
-
-def _policy_words(job: BackupJob) -> str:
-    if job.retention is None:
-        return "the policy in Options"
-    try:
-        return effective_policy(override=job.retention, options=Options.load()).describe()
-    except PolicyError as error:
-        return f"one that cannot be used ({error})"

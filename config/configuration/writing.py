@@ -4,11 +4,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from django.db import transaction
-
 from backups.models import Storage, Target
 from backups.services.jobs import job_create, job_delete, job_update
 from backups.services.options import options_update
+from backups.services.policy_record import policies_recorded
 from backups.services.storages import storage_create, storage_delete, storage_update
 from backups.services.targets import target_create, target_delete, target_update
 from config.configuration.checking import check_document
@@ -18,6 +17,8 @@ from config.configuration.folders import undoing_sentinels
 from config.configuration.planning import Action, Change, Step, make_plan
 from config.configuration.problems import Problems
 from maintenance import services as maintenance
+
+ACTOR = "manage.py apply"
 
 
 class ApplyRefusedError(Exception):
@@ -47,7 +48,7 @@ def apply_configuration(raw: Mapping[str, Any], *, prune: bool = False, dry_run:
     problems = Problems()
     if prune and not raw:
         raise ApplyRefusedError("The file names nothing, so --prune would remove everything. Is it the right file?")
-    with undoing_sentinels() as note_folder, transaction.atomic():
+    with undoing_sentinels() as note_folder, policies_recorded(by=ACTOR):
         document = read_document(raw, problems)
         existing = Existing.load()
         wanted = check_document(document, existing, problems)

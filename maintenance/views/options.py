@@ -4,7 +4,6 @@ from typing import Any
 
 from django.contrib import messages
 from django.core.exceptions import ValidationError
-from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -14,17 +13,15 @@ from django.views.decorators.http import require_POST, require_safe
 from accounts.permissions import requires
 from backups.forms.retention import LossForm
 from backups.forms.zones import zone_names
-from backups.models import AuditAction, Options
-from backups.models.options import GUARD_FIELDS
+from backups.models import Options
 from backups.retention import PolicyError
-from backups.services.audit import audit
 from backups.services.options import effective_policy, options_clean, options_update
-from backups.services.policy_change import PolicyChange, loss_words, policy_change
+from backups.services.policy_change import loss_words, policy_change
+from backups.services.policy_record import policies_recorded
 from maintenance.forms import OptionsForm
 from maintenance.retention_plans import last_cleaned
 from maintenance.trial import Look, options_trial, trial_options
 from scheduling.exchange import wants_region
-from scheduling.units import binary_size
 
 
 @requires("backups.view_options")
@@ -46,10 +43,9 @@ def options_save(request: HttpRequest) -> HttpResponse:
     loss = LossForm(request.POST, change=change)
     if change.asks and not loss.is_valid():
         return _page(request, form, options, loss=loss, trial_waits=True, status=422)
-    with transaction.atomic():
-        saved = options_update(**values)
-        if words := _difference(options, saved, change):
-            audit(action=AuditAction.POLICY, actor=request.user.get_username(), reason=words)
+    accepted = " ".join(loss_words(change)) if change.asks else ""
+    with policies_recorded(by=request.user.get_username(), accepted=accepted):
+        options_update(**values)
     messages.success(request, "Options are saved. The next cleanup goes by them; nothing was deleted now.")
     return redirect("maintenance:options_edit")
 
@@ -117,30 +113,3 @@ def _accepts(form: OptionsForm, options: Options) -> bool:
     except PolicyError as error:  # the time zone, which only together with the policy turns out to be unusable
         form.add_policy_errors(ValidationError({field: [message] for field, message in error.errors.items()}))
     return not form.errors
-
-
-def _difference(before: Options, after: Options, change: PolicyChange) -> str:
-    """What became of the policy and its safety nets, in words for the audit trail; blank when nothing did."""
-    old, new = _words(before), _words(after)
-    changed = [f"{name} from {old[name]} to {new[name]}" for name in new if old[name] != new[name]]
-    if not changed:
-        return ""
-    accepted = f" Accepted: {' '.join(loss_words(change))}" if change.asks else ""
-    return f"Options: {'; '.join(changed)}.{accepted}"
-
-
-def _words(options: Options) -> dict[str, str]:
-    try:
-        policy = effective_policy(override=None, options=options).describe()
-    except PolicyError as error:
-        policy = f"one that cannot be used ({error})"
-    words = {
-        "policy": policy,
-        "good copies kept at least": str(options.minimum_keep),
-        "hours in the trash": str(options.trash_hours),
-    }
-    for field in GUARD_FIELDS:
-        value = getattr(options, field)
-        shown = "no limit" if value is None else binary_size(value) if field.endswith("bytes") else str(value)
-        words[field.removeprefix("guard_").replace("_", " ")] = shown
-    return words
