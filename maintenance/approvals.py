@@ -19,7 +19,6 @@ from maintenance.plans import pair_params
 from maintenance.retention_plans import RetentionPlans, retention_plans
 from scheduling.choices import RunTrigger
 from scheduling.dispatch import scheduled_dispatch
-from scheduling.models import Run
 from scheduling.units import counted
 from scheduling.wall_clock import clock_confirm, clock_state
 
@@ -105,18 +104,18 @@ def _refuse_another(plan: CleanupPlan, digest: str) -> None:
 def _queue(plan: CleanupPlan, by: str, trigger: RunTrigger) -> MaintenanceRun:
     params = {**plan.params, "plan": plan.uid}
     job = services.get_job_by_key(services.CLEANUP_MANUAL)
-    run: Run | None = scheduled_dispatch(MaintenanceRun.KIND, job.pk, trigger=trigger, requested_by=by, params=params)
-    if not isinstance(run, MaintenanceRun) or run.params != params:
-        raise ValidationError("Another cleanup by hand is waiting to start. Try again when it has run.")
+    run = scheduled_dispatch(MaintenanceRun.KIND, job.pk, trigger=trigger, requested_by=by, params=params)
+    if not isinstance(run, MaintenanceRun):
+        raise ValidationError(f"The maintenance job {services.CLEANUP_MANUAL} is gone, which would carry it out.")
     return run
 
 
 def _decide(plan: CleanupPlan, expected: PlanStatus, **values: Any) -> None:
     if not CleanupPlan.objects.filter(pk=plan.pk, status=expected, carried_out_by__isnull=True).update(**values):
         current = CleanupPlan.objects.get(pk=plan.pk)
-        by = f" by {current.decided_by}" if current.decided_by else ""
         state = current.get_status_display().lower()
-        raise ValidationError(f"This plan cannot be decided any more: it is {state}{by}.")
+        what = f"was {state} by {current.decided_by}" if current.decided_by else f"is {state}"
+        raise ValidationError(f"This plan cannot be decided any more: it {what}.")
     plan.refresh_from_db()
 
 

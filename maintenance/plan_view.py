@@ -78,7 +78,7 @@ class StopView:
     @property
     def text(self) -> str:
         """What, where, how much and the limit."""
-        if len(self.labels) == 1:
+        if len(self.labels) == 1 and not self.stop.kind.startswith("storage_"):
             return f"{self.labels[0]}: {self.stop.text}"
         shown = ", ".join(self.labels[:MAX_LABELS])
         more = f" and {len(self.labels) - MAX_LABELS} more" if len(self.labels) > MAX_LABELS else ""
@@ -106,7 +106,9 @@ class PlanView:
                 alone = pair.label if stop.kind.startswith("pair_") else ""
                 labels.setdefault((stop, alone), []).append(pair.label)
         views = [StopView(stop=stop, labels=tuple(names)) for (stop, _), names in labels.items()]
-        return tuple(sorted(views, key=lambda view: not view.stop.kind.startswith("pair_")))
+        # What has changed is why the person who confirmed looks at it again.
+        views.sort(key=lambda view: (view.stop.kind != "changed", not view.stop.kind.startswith("pair_")))
+        return tuple(views)
 
     @property
     def kept(self) -> int:

@@ -19,6 +19,7 @@ from django_apscheduler.models import DjangoJob, DjangoJobExecution
 
 from scheduling.choices import RunTrigger
 from scheduling.dispatch import scheduled_dispatch
+from scheduling.ledger import AnotherRunWaitsError
 from scheduling.models import ClockAnchor, SchedulerState
 
 if TYPE_CHECKING:
@@ -203,13 +204,14 @@ class RunNowAdmin(ServiceAdmin):
     @admin.action(permissions=["run"], description="Run now")
     def run_now(self, request: HttpRequest, queryset: Iterable[Any]) -> None:
         """Record a run of each selected job."""
-        runs = [
-            scheduled_dispatch(
-                self.run_kind, job.pk, trigger=RunTrigger.MANUAL, requested_by=request.user.get_username()
-            )
-            for job in queryset
-        ]
-        count = sum(run is not None for run in runs)
+        count, who = 0, request.user.get_username()
+        for job in queryset:
+            try:
+                run = scheduled_dispatch(self.run_kind, job.pk, trigger=RunTrigger.MANUAL, requested_by=who)
+            except AnotherRunWaitsError as error:
+                self.message_user(request, " ".join(error.messages), messages.ERROR)
+            else:
+                count += run is not None
         waiting = "1 run is" if count == 1 else f"{count} runs are"
         self.message_user(request, f"{waiting} waiting for the scheduler to start.", messages.SUCCESS)
 

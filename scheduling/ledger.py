@@ -39,6 +39,10 @@ LOST_MESSAGE = (
 )
 
 
+class AnotherRunWaitsError(ValidationError):
+    """A run of the job waits that was asked to do something else; nothing was recorded."""
+
+
 def run_record(
     *,
     kind: RunKind,
@@ -53,7 +57,8 @@ def run_record(
     """Record a queued run of `job` and return it.
 
     The table's constraints decide: a slot that has its run already gives that run back; with another run waiting, a
-    request by hand gives the waiting run back and a scheduled one is recorded as skipped.
+    request by hand gives the waiting run back and a scheduled one is recorded as skipped. Raises
+    `AnotherRunWaitsError` when the waiting run has other `params`: it would not do what is asked for.
     """
     model: Any = kind.run_model
     values = {
@@ -74,6 +79,11 @@ def run_record(
             if attempt == RECORD_ATTEMPTS - 1:
                 raise
         found = _in_the_way(model, job, slot)
+        if found is not None and slot is None and found.params != values["params"]:
+            raise AnotherRunWaitsError(
+                f"{job_name} is waiting to start already (run {found.pk}), with something else to do. "
+                "Try again when that has run."
+            )
         if found is not None:
             return found
         # Either a run is waiting and this one is to be skipped, or what was in the way has just gone: then once more.

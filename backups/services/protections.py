@@ -166,7 +166,8 @@ def leases_sweep() -> int:
     """Forget the leases of processes that are gone; returns how many."""
     now = timezone.now()
     gone = [lease.pk for lease in Lease.objects.all() if not _is_live(lease, now)]
-    Lease.objects.filter(pk__in=gone).delete()
+    if gone:
+        Lease.objects.filter(pk__in=gone).delete()
     return len(gone)
 
 

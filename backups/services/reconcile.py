@@ -236,7 +236,7 @@ def _follow(moved: Mapping[BackupState, Mapping[int, str]], by: str, now: dateti
 def _keep_what_came_back(rows: list[Backup], by: str, now: datetime) -> None:
     """Pin what someone brought back from the trash, as was done then: the next cleanup would take it again."""
     back = [backup.pk for backup in rows if backup.state == BackupState.TRASHED]
-    unprotected = Backup.objects.filter(Q(pinned_at__isnull=True) | Q(pin_until__lte=now), pk__in=back)
+    unprotected = Backup.objects.filter(Q(pinned_at__isnull=True) | Q(pin_until__lt=now + UNTRASH_PIN), pk__in=back)
     unprotected.update(pinned_at=now, pinned_by=by, pin_until=now + UNTRASH_PIN, pin_note=UNTRASH_NOTE)
 
 

@@ -13,7 +13,7 @@ from backups.models import Backup, BackupRunTarget
 from backups.services.catalogue import backup_register
 from backups.services.protections import leases_sweep
 from backups.services.storages import storage_backend
-from backups.services.trash import backup_finish_purge, backup_resume_trashing
+from backups.services.trash import backup_resume_purging, backup_resume_trashing
 from backups.storage import ArtifactName, OpenStorage, SidecarError, StorageError
 from scheduling import holders
 
@@ -75,7 +75,7 @@ def _resume(backup: Backup) -> None:
         if backup.state == BackupState.DELETING:
             backup_resume_trashing(backup=backup, storage=storage)
         else:
-            backup_finish_purge(backup=backup, storage=storage)
+            backup_resume_purging(backup=backup, storage=storage)
 
 
 _said: dict[str, str] = {}

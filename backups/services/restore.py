@@ -193,6 +193,8 @@ def _check(backup: Backup, file: BinaryIO, label: str, stop: threading.Event, pr
 
 def _missing(backup: Backup, storage: OpenStorage) -> None:
     """Record a fault, unless a cleanup moved the copy away in these very moments."""
+    # A disk that has just gone takes its files along: they are not missing.
+    storage.verify()
     unchanged = Backup.objects.filter(pk=backup.pk, state=BackupState.AVAILABLE).exists()
     if unchanged and not storage.in_trash(backup.artifact):
         backup_mark_missing(backup=backup, reason=GONE_REASON)

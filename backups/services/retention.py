@@ -60,7 +60,8 @@ class PairPlan:
 
     def part_in(self, storage: Storage) -> StoragePart:
         """What the plan adds to the blast radius of a storage."""
-        good = sum(1 for backup in self.backups.values() if backup.storage_id == storage.pk and not backup.flaw)
+        counted = (verdict.uid for verdict in self.plan.verdicts if verdict.rank >= 0)
+        good = sum(1 for uid in counted if self.backups[uid].storage_id == storage.pk)
         sizes = [backup.size for backup in self.to_delete if backup.storage_id == storage.pk]
         return StoragePart(good=good, deletions=sizes, arrivals=self.plan.guards.arrivals)
 

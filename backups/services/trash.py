@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Any
 
 from django.db import connection, transaction
 from django.db.models import Case, JSONField, Q, Value, When
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from backups.choices import BackupState
@@ -69,7 +70,7 @@ def backups_trash(
     _refuse_mixture([backup for backup, _ in items])
     refuse_old_database(storage=items[0][0].storage, handle=storage)
     with transaction.atomic():
-        going = _fit_to_go(lock_backups(verdicts), max(1, minimum_keep), now, result)
+        going = _fit_to_go(lock_backups(verdicts), max(1, minimum_keep), storage, now, result)
         _say_deleting(going, verdicts, authority.run, holder)
         reasons = ((backup, _reason(verdicts[backup.pk])) for backup in going)
         audit_backups(entries=reasons, action=AuditAction.TRASH, authority=authority, now=now)
@@ -159,8 +160,15 @@ def backups_purge(
     return result
 
 
-def backup_finish_purge(*, backup: Backup, storage: OpenStorage) -> None:
-    """Carry a purge that broke off to its end; safe to repeat after a crash at any point."""
+def backup_resume_purging(*, backup: Backup, storage: OpenStorage) -> None:
+    """Bring a backup that says purging to where its bytes say it is: back to trashed, or on to deleted.
+
+    What is still whole in the trash is left to the next purge, which looks anew at what protects it.
+    """
+    if storage.in_trash(backup.artifact):
+        rows = Backup.objects.filter(pk=backup.pk, state=BackupState.PURGING)
+        rows.update(state=BackupState.TRASHED, holder="")
+        return
     if storage.has_sidecar(backup.artifact):
         storage.move_sidecar_to_trash(backup.artifact)
     storage.purge(backup.artifact)
@@ -172,7 +180,7 @@ def _refuse_mixture(backups: Sequence[Backup]) -> None:
         raise ValueError("the copies are not of one pair in one storage")
 
 
-def _fit_to_go(rows: Sequence[Backup], floor: int, now: datetime, result: Moved) -> list[Backup]:
+def _fit_to_go(rows: Sequence[Backup], floor: int, storage: OpenStorage, now: datetime, result: Moved) -> list[Backup]:
     """Of locked rows, those that may be deleted after all; the others go to `result` with why."""
     protected = why_protected(rows, now=now)
     fit: list[Backup] = []
@@ -192,13 +200,24 @@ def _fit_to_go(rows: Sequence[Backup], floor: int, now: datetime, result: Moved)
         list(BackupJob.objects.select_for_update(no_key=True).filter(pk=fit[0].job_id or 0).values_list("pk"))
     good = Backup.objects.of_pair(fit[0].job_id or 0, fit[0].target_id or 0).good().filter(created_at__lte=now)
     fit = _without_newest_verified(fit, good.filter(verified_at__isnull=False), result)
-    others = good.exclude(pk__in=[backup.pk for backup in fit]).order_by().values_list("pk", flat=True)[:floor]
-    lacking = max(0, floor - len(others))
+    if not fit:
+        return fit
+    others = good.exclude(pk__in=[backup.pk for backup in fit]).order_by("-created_at", "-pk")
+    # Rows alone restore nothing: what is to stay has to be there before anything older goes.
+    there = (backup for backup in others.iterator(chunk_size=50) if _is_there(backup, fit[0].storage_id, storage))
+    lacking = floor - sum(1 for _ in islice(there, floor))
     newest_first = sorted(fit, key=lambda backup: (backup.created_at, backup.pk), reverse=True)
     for backup in newest_first[:lacking]:
         text = f"{backup.shown_path} stays: without it the pair would have fewer than {floor} good copies."
         result.left.append((backup, text))
     return newest_first[lacking:]
+
+
+def _is_there(backup: Backup, storage_id: int, storage: OpenStorage) -> bool:
+    """Whether its file has its size; of a copy in another storage, which is not open here, the row is believed."""
+    if backup.storage_id != storage_id:
+        return True
+    return _unnamed(backup) is None and storage.stat(backup.artifact) == backup.size
 
 
 def _without_newest_verified(fit: list[Backup], verified: Any, result: Moved) -> list[Backup]:
@@ -309,7 +328,8 @@ def _say_deleting(
 
 def _say_trashed(backups: Sequence[Backup], now: datetime) -> None:
     rows = Backup.objects.filter(pk__in=[backup.pk for backup in backups], state=BackupState.DELETING)
-    rows.update(state=BackupState.TRASHED, trashed_at=now, holder="")
+    # A copy whose way back failed has been there since it first came.
+    rows.update(state=BackupState.TRASHED, trashed_at=Coalesce("trashed_at", now), holder="")
 
 
 def _say_available(backups: Sequence[Backup]) -> None:

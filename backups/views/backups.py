@@ -132,5 +132,5 @@ def _place(backup: Backup) -> dict[str, str]:
     if backup.state in (BackupState.AVAILABLE, BackupState.TRASHED):
         place["tar_command"] = f"mkdir /new/folder\ntar --zstd -xf {shlex.quote(printable(path))} -C /new/folder"
     if backup.state == BackupState.AVAILABLE:
-        place["restore_command"] = f"manage.py restore {backup.uid} --to /new/folder"
+        place["restore_command"] = f".venv/bin/python manage.py restore {backup.uid} --to /new/folder"
     return place

@@ -27,8 +27,9 @@ MAX_IN_A_DAY = 48
 class CopyRow:
     """One copy: its row, the sentence that says why it stays (or went) with every reason behind it, and when it goes.
 
-    `goes_at` is None when it stays as far as is known; `goes_why` says what lets it go. `by` is the copy that takes its
-    place, when that is there already, and `by_at` when that copy was or will be made.
+    `goes_at` is None when it stays as far as is known; `asks` when that cleanup would stop and ask first; `goes_why`
+    says what lets it go. `by` is the copy that takes its place, when that is there already, and `by_at` when that copy
+    was or will be made.
     """
 
     backup: Backup
@@ -36,6 +37,7 @@ class CopyRow:
     reasons: Sequence[str]
     is_leaving: bool = False
     goes_at: datetime | None = None
+    asks: bool = False
     goes_why: str = ""
     goes_reasons: Sequence[str] = ()
     by: Backup | None = None
@@ -133,6 +135,7 @@ class CopyRows:
         )
         return {
             "goes_at": fate.deleted_at,
+            "asks": fate.deleted_at in self.forecast.timeline.approvals,
             "goes_why": words,
             "goes_reasons": _texts(reasons),
             "by": self.forecast.backups.get(fate.by),

@@ -15,10 +15,11 @@ from backups.models import Backup, Options, Storage
 from backups.models.options import GUARD_FIELDS
 from backups.retention import Stop, Verdict
 from backups.services.audit import Authority
+from backups.services.catalogue import backup_mark_missing
 from backups.services.contents import known_names
 from backups.services.retention import Pair, PairPlan, busy_stop, retention_pairs
-from backups.services.trash import BATCH, Moved, backups_trash
-from backups.storage import StorageError
+from backups.services.trash import BATCH, GONE_REASON, Moved, backups_trash
+from backups.storage import OpenStorage, StorageError
 from maintenance.choices import PlanStatus
 from maintenance.models import CleanupPlan
 from maintenance.plans import pair_carried_out, pair_params, pair_stop, plan_record, policy_hash
@@ -112,6 +113,7 @@ def perform(run: MaintenanceRun, context: RunContext) -> RunResult:
     try:
         with ExitStack() as stack:
             storages = Storages(stack)
+            _mark_missing(run, context, storages, tally)
             found = _plan(run, confirmed, options, context.now(), storages, clock_jump())
             record = plan_record(run=run, found=found, now=context.now())
             tally.plan = record.uid
@@ -159,6 +161,41 @@ def preview(run: MaintenanceRun) -> RunResult:
         deletions += _deletions(planned)
     result = _result(tally, preview=True)
     return replace(result, figures={**result.figures, "deletions": deletions[:MAX_LISTED]})
+
+
+def _mark_missing(run: MaintenanceRun, context: RunContext, storages: Storages, tally: Tally) -> None:
+    """Find the copies whose files are not there, before anything is decided: they must not stand in for good ones.
+
+    A storage that cannot be looked through is left to the planning, which says so for each of its pairs.
+    """
+    pair = pair_params(run.params)
+    rows = Backup.objects.available().filter(job__isnull=False, target__isnull=False, **pair)
+    for storage in Storage.objects.filter(backups__in=rows).distinct():
+        try:
+            handle = storages.open(storage)
+            there = {name for name, _ in handle.list_artifacts()}
+            for backup in rows.filter(storage=storage).order_by("pk"):
+                if backup.shown_path in there or not _is_gone(backup, handle):
+                    continue
+                backup_mark_missing(backup=backup, reason=GONE_REASON)
+                tally.failed.append(backup.shown_path)
+                tally.problems.append(f"{storage.name}: {backup.shown_path} is not there. {GONE_REASON}")
+                context.error(f"{storage.name}: {backup.shown_path} is not there. {GONE_REASON}")
+        except StorageError as error:
+            context.warning(f"{storage.name} was not looked through for missing files: {error}")
+
+
+def _is_gone(backup: Backup, handle: OpenStorage) -> bool:
+    """Look again: another run may have moved it, or published it, since the storage was listed."""
+    try:
+        name = backup.artifact
+    except ValueError:
+        return False
+    if handle.stat(name) is not None or handle.in_trash(name):
+        return False
+    # A disk that has just gone takes its files along: they are not missing.
+    handle.verify()
+    return Backup.objects.available().filter(pk=backup.pk).exists()
 
 
 def _confirmed_plan(run: MaintenanceRun) -> CleanupPlan | None:

@@ -24,6 +24,7 @@ from scheduling.dispatch import scheduled_dispatch
 from scheduling.exchange import render_region, wants_region
 from scheduling.filters import chips, filtered, link, status_chips, status_filter
 from scheduling.items import ScheduledItem
+from scheduling.ledger import AnotherRunWaitsError
 from scheduling.paging import run_page
 from scheduling.upcoming import next_fire, schedule_words
 
@@ -90,8 +91,12 @@ def job_run(request: HttpRequest, key: str) -> HttpResponse:
     """Record a run; the scheduler process carries it out."""
     job = get_object_or_404(MaintenanceJob, key=key)
     who = request.user.get_username()
-    scheduled_dispatch("maintenance", job.pk, trigger=RunTrigger.MANUAL, requested_by=who)
-    messages.success(request, f"{job.name} is queued. It starts as soon as the scheduler is free.")
+    try:
+        scheduled_dispatch("maintenance", job.pk, trigger=RunTrigger.MANUAL, requested_by=who)
+    except AnotherRunWaitsError as error:
+        messages.error(request, " ".join(error.messages))
+    else:
+        messages.success(request, f"{job.name} is queued. It starts as soon as the scheduler is free.")
     return redirect("maintenance:job_list")
 
 

@@ -13,6 +13,7 @@ from backups.choices import AttemptStatus
 from backups.models import AuditAction, AuditEntry, Backup, BackupJob, Options, Storage
 from backups.services.options import options_update
 from backups.services.protections import backup_pin, hold_place
+from backups.services.recovery import backups_recover
 from maintenance.approvals import PlanChangedError, plan_approve, plan_confirm, plan_preview, plan_reject, plans_waiting
 from maintenance.choices import PlanStatus
 from maintenance.models import CleanupPlan, MaintenanceRun
@@ -23,7 +24,17 @@ from scheduling.ledger import execute_run
 from scheduling.models import ClockAnchor
 from scheduling.wall_clock import clock_confirm, clock_jump
 from tests.factories import BackupRunFactory, BackupRunTargetFactory
-from tests.support import add_backup, assert_catalogue_matches_storage, default_jobs, make_job, make_storage, now
+from tests.support import (
+    add_backup,
+    artifact_path,
+    assert_catalogue_matches_storage,
+    default_jobs,
+    make_job,
+    make_storage,
+    move_to_trash,
+    now,
+    purge,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -372,3 +383,54 @@ def test_options_take_no_limit_for_blank_and_refuse_nonsense(db: None) -> None:
     for bad in ({"guard_pair_share": 101}, {"guard_pair_count": -1}, {"guard_storage_bytes": True}):
         with pytest.raises(ValidationError):
             options_update(**bad)
+
+
+def test_files_that_someone_removed_do_not_stand_in_for_good_copies(tmp_path: Path, no_blast_radius: None) -> None:
+    """R3, R4 and R10: the newest two are gone behind Keepwell's back, so the two before them stay."""
+    job = make_job(tmp_path)
+    backups = days(job, 6)
+    options_update(retention={"keep_last": 2})
+    for backup in backups[4:]:
+        artifact_path(backup).unlink()
+    run = clean_up()
+    assert run.status == RunStatus.FAILED
+    assert "is not there" in run.message
+    assert list(Backup.objects.order_by("created_at").values_list("state", flat=True)) == [
+        *["trashed"] * 2,
+        *["available"] * 2,
+        *["missing"] * 2,
+    ]
+
+
+def test_what_is_to_stay_has_to_be_there_before_anything_older_goes(tmp_path: Path) -> None:
+    """R3, in the deleting transaction."""
+    backups = days(make_job(tmp_path), 4)
+    for backup in backups[2:]:
+        artifact_path(backup).unlink()
+    result = move_to_trash(*backups[:2])
+    assert {backup.uid for backup, _ in result.left} == {backups[1].uid}
+
+
+def test_a_purge_that_broke_off_before_anything_was_removed_looks_anew_at_what_protects_the_copy(
+    tmp_path: Path,
+) -> None:
+    """R19 holds in recovery as well."""
+    backup, *_ = days(make_job(tmp_path), 3)
+    move_to_trash(backup)
+    Backup.objects.filter(pk=backup.pk).update(state="purging", holder="0" * 24)
+    hold_place(by="anna", note="investigation")
+    backups_recover()
+    backup.refresh_from_db()
+    assert backup.state == "trashed"
+    assert not purge(backup).done
+
+
+def test_a_cleanup_that_waits_is_not_taken_for_another(tmp_path: Path) -> None:
+    one, two = make_job(tmp_path), make_job(tmp_path, name="other", targets=("www",))
+    manual = default_jobs()["retention_cleanup_manual"]
+    first, second = ({"job_id": job.pk, "target_id": job.targets.get().pk} for job in (one, two))
+    scheduled_dispatch("maintenance", manual.pk, trigger=RunTrigger.API, params=first)
+    with pytest.raises(ValidationError, match="waiting to start already"):
+        scheduled_dispatch("maintenance", manual.pk, trigger=RunTrigger.API, params=second)
+    again = scheduled_dispatch("maintenance", manual.pk, trigger=RunTrigger.API, params=first)
+    assert MaintenanceRun.objects.get() == again

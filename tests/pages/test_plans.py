@@ -258,6 +258,22 @@ def test_approving_carries_out_exactly_what_was_shown_and_says_who_did(admin_cli
     assert f"/maintenance-jobs/plans/{second.plans.get().uid}/" in html
 
 
+def test_an_approved_plan_that_has_changed_says_so_first_and_asks_anew(admin_client: Client, job: BackupJob) -> None:
+    keep(keep_last=1)
+    run = stopped(admin_client)
+    seen = fields(page(admin_client, run.get_absolute_url()))
+    add_backup(job, timezone.now(), content=b"x" * 1000)
+    admin_client.post(f"/maintenance-jobs/plans/{run.plans.get().uid}/approve/", seen)
+    second = MaintenanceRun.objects.latest("pk")
+    execute_run("maintenance", second.pk)
+    assert not Backup.objects.trashed().exists()
+    html = page(admin_client, second.get_absolute_url())
+    decision = html[html.index("What stopped it") :]
+    assert decision.index("not what was shown and confirmed any more") < decision.index("5 of 6 good copies")
+    assert "what would be deleted has changed since, so it has to be decided anew" in html
+    assert "Approve and move 5 backups to trash" in html
+
+
 def test_rejecting_leaves_everything_and_is_final(admin_client: Client, job: BackupJob) -> None:
     keep(keep_last=1)
     run = stopped(admin_client)
@@ -266,7 +282,7 @@ def test_rejecting_leaves_everything_and_is_final(admin_client: Client, job: Bac
     response = admin_client.post(f"/maintenance-jobs/plans/{plan.uid}/reject/", seen, follow=True)
     assert "Rejected by admin" in re.sub(r"\s+", " ", response.content.decode())
     late = admin_client.post(f"/maintenance-jobs/plans/{plan.uid}/approve/", seen, follow=True)
-    assert "cannot be decided any more" in late.content.decode()
+    assert "cannot be decided any more: it was rejected by admin." in late.content.decode()
     assert Backup.objects.available().count() == 5
     assert MaintenanceRun.objects.count() == 1
 
