@@ -391,8 +391,10 @@ def _storage_stops(attempts: Sequence[_Attempt], limits: Options, *, new: bool) 
         for storage in {row.storage_id: row.storage for row in rows.values()}.values():
             here = [row for row in rows.values() if row.storage_id == storage.pk]
             doomed = {verdict.uid for verdict in _existing(made)}
+            # As in the pair's own stop: the copies expected until then are among the good ones, and among the arrivals.
+            expected = len(attempt.tonight.expected) if storage.pk == attempt.tonight.pair.job.storage_id else 0
             part = StoragePart(
-                good=sum(1 for row in here if not row.flaw),
+                good=sum(1 for row in here if not row.flaw) + expected,
                 deletions=[row.size for row in here if row.uid in doomed],
                 arrivals=made.guards.arrivals,
             )
