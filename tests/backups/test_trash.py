@@ -60,6 +60,17 @@ def test_of_a_batch_that_would_take_too_many_the_newest_stay(tmp_path: Path) -> 
     assert_catalogue_matches_storage(job.storage)
 
 
+def test_a_file_that_is_gone_when_it_is_to_be_moved_is_missing_not_deleted(tmp_path: Path) -> None:
+    """R10, after the plan was made."""
+    job = make_job(tmp_path)
+    backup, *_ = (add_backup(job, now() - timedelta(days=days)) for days in range(3, 0, -1))
+    artifact_path(backup).unlink()
+    result = move_to_trash(backup)
+    assert isinstance(result.failed[0][1], ArtifactMissingError)
+    backup.refresh_from_db()
+    assert backup.state == BackupState.MISSING
+
+
 def test_copies_of_two_pairs_do_not_go_together(tmp_path: Path) -> None:
     """R1: a batch is one pair's."""
     one = add_backup(make_job(tmp_path), now() - timedelta(days=1))

@@ -318,15 +318,6 @@ def test_a_kept_copy_says_on_which_day_it_will_go_and_why(client: Client, nightl
     assert found[1] == f"{cleanup.day} {cleanup:%B %Y}"
 
 
-def test_a_copy_that_only_an_approved_cleanup_deletes_says_so(client: Client, nightly_copies: list[Backup]) -> None:
-    options_update(retention={"keep_last": 1})
-    text = page(client, nightly_copies[2].get_absolute_url())
-    assert "The next cleanup asks first whether to move it to the trash" in text
-    assert re.search(r"Goes on \d+ \w+ \d{4} if someone approves it, when", text)
-    assert "It is neither pinned nor held" in text
-    assert "Nothing but the policy keeps it" not in text
-
-
 def test_a_copy_that_another_will_replace_names_that_one(client: Client, nightly_copies: list[Backup]) -> None:
     options_update(retention={"keep_yearly": 5})
     text = page(client, nightly_copies[0].get_absolute_url())

@@ -94,6 +94,21 @@ def test_a_cleanup_over_the_blast_radius_is_said_to_ask_first(client: Client) ->
     assert "the cleanup would stop and ask" in words(html)["2026-11-25"]
 
 
+def test_a_copy_that_goes_only_with_approval_says_so_in_the_table_and_on_its_own_page(client: Client) -> None:
+    job = nightly(12, retention={"keep_last": 2})
+    oldest = Backup.objects.earliest("created_at")
+    html = text(page(client, job))
+    assert "Wed 25 Nov, 03:00 at the next cleanup, if approved" in html
+    assert "goes Wed 25 Nov, 03:00, if approved" in html
+    own = text(client.get(oldest.get_absolute_url()).content.decode())
+    assert "The next cleanup asks first whether to move it to the trash" in own
+    assert "Goes on 25 November 2026 if someone approves it, when" in own
+    assert "It is neither pinned nor held" in own
+    assert "Nothing but the policy keeps it" not in own
+    BackupJob.objects.update(retention={"keep_last": 11})
+    assert "if approved" not in text(page(client, job))
+
+
 def test_without_a_scheduled_cleanup_it_says_so_and_what_one_would_move(client: Client) -> None:
     MaintenanceJob.objects.all().delete()
     html = page(client, nightly(5, retention={"keep_last": 4}))
