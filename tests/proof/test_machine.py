@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import secrets
 from collections.abc import Callable
 from pathlib import Path
@@ -62,7 +63,8 @@ def run(world: World, monkeypatch: pytest.MonkeyPatch, *, runs: int, steps: int,
 def test_whatever_happens_no_good_copy_is_lost(
     world: World, monkeypatch: pytest.MonkeyPatch, record_property: Callable[[str, object], None]
 ) -> None:
-    run(world, monkeypatch, runs=40, steps=30, derandomize=True)
+    runs, steps = (200, 50) if os.environ.get("CI") else (40, 30)
+    run(world, monkeypatch, runs=runs, steps=steps, derandomize=True)
     record_property(STEPS, world.steps)
 
 
