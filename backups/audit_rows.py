@@ -46,7 +46,18 @@ class AuditRow:
 
     @property
     def reason(self) -> str:
-        return self.entry.reason[:1].upper() + self.entry.reason[1:]
+        """Why; of a deletion the first reason, whose others are in `more_reasons`."""
+        reason = self._reasons[0] if self._reasons else self.entry.reason
+        return reason[:1].upper() + reason[1:]
+
+    @property
+    def more_reasons(self) -> list[str]:
+        return self._reasons[1:]
+
+    @property
+    def _reasons(self) -> list[str]:
+        is_deletion = self.entry.action in (AuditAction.TRASH, AuditAction.PURGE)
+        return self.entry.reason.split("; ") if is_deletion and self.entry.reason else []
 
 
 def audit_rows(entries: Iterable[AuditEntry]) -> list[AuditRow]:

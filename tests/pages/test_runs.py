@@ -330,6 +330,15 @@ def test_a_run_whose_job_was_deleted_keeps_its_page(admin_client: Client) -> Non
     assert "an old job succeeded" in html
 
 
+def test_a_lost_run_without_a_log_does_not_say_that_it_never_worked(admin_client: Client) -> None:
+    lost = BackupRunFactory(status=RunStatus.LOST, started_at=NOON, finished_at=NOON)
+    html = admin_client.get(lost.get_absolute_url()).content.decode()
+    assert "Its process ended before any line of its log was written down." in html
+    assert "before it started to work" not in html
+    cancelled = BackupRunFactory(status=RunStatus.CANCELLED, finished_at=NOON)
+    assert "before it started to work" in admin_client.get(cancelled.get_absolute_url()).content.decode()
+
+
 @pytest.mark.parametrize("status", RunStatus.values)
 def test_every_status_has_its_sentence(status: str, admin_client: Client) -> None:
     run = BackupRunFactory(status=status, started_at=NOON, finished_at=NOON)

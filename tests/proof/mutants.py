@@ -55,9 +55,9 @@ MUTANTS = (
     Mutant(
         promise="R1",
         what="unknown files are not reported",
-        file="maintenance/tasks/retention_cleanup.py",
-        old='                tally.unknown_files.append(printable(f"{storage.name}: {path}"))',
-        new="                printable(path)",
+        file="maintenance/storage_faults.py",
+        old='            found += [printable(f"{storage.name}: {path}")',
+        new='            [printable(f"{storage.name}: {path}")',
         killers=(f"{CLEANUP}unknown_files_are_reported_and_left_alone",),
     ),
     Mutant(
@@ -264,8 +264,8 @@ MUTANTS = (
         promise="R4",
         what="files that are gone are not looked for before a cleanup decides",
         file="maintenance/tasks/retention_cleanup.py",
-        old="            _mark_missing(run, context, storages, tally)\n",
-        new="",
+        old="            for storage, path in mark_missing(",
+        new="            for storage, path in [] or (lambda **_: ())(",
         killers=(f"{GUARDS}files_that_someone_removed_do_not_stand_in_for_good_copies",),
     ),
     Mutant(
