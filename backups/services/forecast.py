@@ -11,7 +11,7 @@ from typing import Any
 from backups.models import Backup, BackupJobTarget, Options
 from backups.retention import Plan, Schedule, Timeline, plan, simulate
 from backups.services.options import effective_policy
-from backups.services.retention import Pair, candidates_of, pair_guards
+from backups.services.retention import DECIDING_COLUMNS, Pair, candidates_of, pair_guards
 from scheduling.cron import Cron, ScheduleError, load_zone, parse_cron
 
 type CleanupTimes = Callable[[datetime, datetime], Sequence[datetime]]
@@ -20,25 +20,6 @@ type LastCleaned = Callable[[int, int], datetime | None]
 MAX_BACKUPS = 5000
 """The most copies that a forecast expects: one of a denser schedule ends sooner."""
 CLEANUP_STEP = timedelta(hours=1)
-
-# A pair can have tens of thousands of rows, and half of the time to read one goes into what nobody looks at here.
-_COLUMNS = (
-    "uid",
-    "job_id",
-    "target_id",
-    "target_name",
-    "storage_id",
-    "created_at",
-    "size",
-    "state",
-    "suspect_reason",
-    "accepted_at",
-    "verified_at",
-    "pinned_at",
-    "pinned_by",
-    "pin_until",
-    "pin_note",
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +138,7 @@ def cron_fires(
 
 def _rows(pair: Pair) -> list[Backup]:
     """The copies that retention looks at, newest first, with what a decision and its page need of each."""
-    rows = Backup.objects.of_pair(*pair.key).on_storage().only(*_COLUMNS).order_by("-created_at", "-pk")
+    rows = Backup.objects.of_pair(*pair.key).on_storage().only(*DECIDING_COLUMNS).order_by("-created_at", "-pk")
     return list(rows)
 
 

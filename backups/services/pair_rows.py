@@ -9,27 +9,9 @@ from django.db.models import Q
 
 from backups.models import Backup, BackupJob, Storage
 from backups.retention import Candidate
-from backups.services.retention import Pair, candidates_of
+from backups.services.retention import DECIDING_COLUMNS, Pair, candidates_of
 
 PairKey = tuple[int, int]
-
-# What the planner, its guards and the protections read of a copy.
-_READ = (
-    "uid",
-    "job",
-    "target",
-    "storage",
-    "created_at",
-    "size",
-    "state",
-    "suspect_reason",
-    "accepted_at",
-    "verified_at",
-    "pinned_at",
-    "pinned_by",
-    "pin_until",
-    "pin_note",
-)
 
 
 def rows_by_pair(
@@ -45,7 +27,7 @@ def rows_by_pair(
     found: dict[PairKey, dict[str, Backup]] = {pair.key: {} for pair in pairs}
     # There are many copies and few storages: a join would make each storage anew for every copy.
     by_key = Storage.objects.in_bulk()
-    for row in wanted.only(*_READ).order_by("-created_at", "-pk"):
+    for row in wanted.only(*DECIDING_COLUMNS).order_by("-created_at", "-pk"):
         of_pair = found.get((row.job_id or 0, row.target_id or 0))
         if of_pair is not None:
             row.storage = by_key[row.storage_id]

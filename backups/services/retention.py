@@ -13,6 +13,26 @@ from backups.retention import Candidate, Guards, Plan, Stop, StoragePart, plan
 from backups.services.options import effective_policy
 from backups.services.protections import protections_of
 
+# What the planner, its guards and the protections read of a copy. A pair can have tens of thousands of rows, and half
+# of the time to read one goes into what nobody looks at there.
+DECIDING_COLUMNS = (
+    "uid",
+    "job_id",
+    "target_id",
+    "target_name",
+    "storage_id",
+    "created_at",
+    "size",
+    "state",
+    "suspect_reason",
+    "accepted_at",
+    "verified_at",
+    "pinned_at",
+    "pinned_by",
+    "pin_until",
+    "pin_note",
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
