@@ -37,7 +37,7 @@ def keep_words(reasons: Reasons) -> str:
         return f"no rule holds it, but it is {protection['text']}"
     minimum = kinds.get("minimum")
     if minimum and minimum.get("used") == 1:
-        return "it is the newest good copy, which always stays"
+        return "it is the newest good copy"
     if (rule := max(_all(reasons, "rule"), key=_rank, default=None)) is not None:
         return _rule_words(rule)
     if "within" in kinds:
@@ -47,7 +47,7 @@ def keep_words(reasons: Reasons) -> str:
     if "oldest" in kinds:
         return f"it is the oldest copy, and the rule has a place left ({kinds['oldest']['text']})"
     for kind, words in (
-        ("verified", "it is the newest verified copy, which always stays"),
+        ("verified", "it is the newest verified copy"),
         ("no_rule", "no rule is set, so everything is kept"),
         ("future", "it is dated in the future, so it does not count"),
     ):

@@ -35,7 +35,7 @@ PINNED = (Protection(kind="pinned", text="pinned for ever by anna: tax"),)
 @pytest.mark.parametrize(
     ("candidates", "place", "policy", "words"),
     [
-        (copies(0, 1, 2), 0, {"keep_daily": 3}, "keep: it is the newest good copy, which always stays"),
+        (copies(0, 1, 2), 0, {"keep_daily": 3}, "keep: it is the newest good copy"),
         (copies(0, 1, 2), 1, {"keep_daily": 3}, "keep: it is the newest of its day (daily 2 of 3)"),
         (copies(0, 7), 1, {"keep_daily": 9, "keep_weekly": 4}, "keep: it is the newest of its week (weekly 2 of 4)"),
         (copies(0, 0.1), 1, {"keep_last": 2}, "keep: it is one of the newest (last 2 of 2)"),
@@ -64,7 +64,7 @@ PINNED = (Protection(kind="pinned", text="pinned for ever by anna: tax"),)
             copies(0, 1, verified_at=NOON)[1:] + copies(0),
             0,
             {"keep_last": 1},
-            "keep: it is the newest verified copy, which always stays",
+            "keep: it is the newest verified copy",
         ),
         (
             copies(0) + copies(0, 1, protections=PINNED)[1:],
