@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from itertools import groupby, islice
+from itertools import count, groupby
 from typing import Any
 
 from django.db import connection, transaction
@@ -20,6 +20,7 @@ from django.utils import timezone
 
 from backups.choices import BackupState
 from backups.models import AuditAction, Backup, BackupJob
+from backups.querysets import BackupQuerySet
 from backups.services.audit import Authority, audit_backups
 from backups.services.catalogue import backup_mark_missing
 from backups.services.epochs import refuse_old_database, storage_changing
@@ -203,14 +204,23 @@ def _fit_to_go(rows: Sequence[Backup], floor: int, storage: OpenStorage, now: da
     if not fit:
         return fit
     others = good.exclude(pk__in=[backup.pk for backup in fit]).order_by("-created_at", "-pk")
-    # Rows alone restore nothing: what is to stay has to be there before anything older goes.
-    there = (backup for backup in others.iterator(chunk_size=50) if _is_there(backup, fit[0].storage_id, storage))
-    lacking = floor - sum(1 for _ in islice(there, floor))
+    lacking = floor - _count_there(others, floor, fit[0].storage_id, storage)
     newest_first = sorted(fit, key=lambda backup: (backup.created_at, backup.pk), reverse=True)
     for backup in newest_first[:lacking]:
         text = f"{backup.shown_path} stays: without it the pair would have fewer than {floor} good copies."
         result.left.append((backup, text))
     return newest_first[lacking:]
+
+
+def _count_there(others: BackupQuerySet, floor: int, storage_id: int, storage: OpenStorage) -> int:
+    """How many of the others, up to `floor`, have their file: rows alone restore nothing."""
+    found = 0
+    for start in count(0, floor):
+        some = list(others[start : start + floor])
+        found += sum(1 for backup in some if _is_there(backup, storage_id, storage))
+        if found >= floor or len(some) < floor:
+            break
+    return min(found, floor)
 
 
 def _is_there(backup: Backup, storage_id: int, storage: OpenStorage) -> bool:
