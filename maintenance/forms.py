@@ -86,7 +86,7 @@ class OptionsForm(RetentionFields):
         label="Hours in the trash",
         min_value=0,
         max_value=MAX_TRASH_HOURS,
-        help_text="How long a deleted backup stays on its storage before a cleanup removes it for good: 72 is three "
+        help_text="How long a deleted backup stays on its storage before it is removed for good: 72 is three "
         "days.",
         error_messages={"required": "Give a number of hours, such as 72."},
     )
