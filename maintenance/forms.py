@@ -86,8 +86,7 @@ class OptionsForm(RetentionFields):
         label="Hours in the trash",
         min_value=0,
         max_value=MAX_TRASH_HOURS,
-        help_text="How long a deleted backup stays on its storage before it is removed for good: 72 is three "
-        "days.",
+        help_text="How long a deleted backup stays on its storage before it is removed for good: 72 is three days.",
         error_messages={"required": "Give a number of hours, such as 72."},
     )
     guard_pair_share = _limit("Percent", MAX_SHARE, "Of its good copies")
