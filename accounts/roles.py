@@ -39,6 +39,7 @@ _OPERATOR_PERMISSIONS = frozenset(
         "backups.add_hold",
         "maintenance.change_maintenancejob",
         "maintenance.run_maintenancejob",
+        "scheduling.change_pause",
     }
 )
 

@@ -6,10 +6,12 @@ from pathlib import Path
 
 from django.utils.csp import CSP
 
+from config import __version__
 from config.database import database_settings
 from config.env import env_bool, env_choice, env_int, env_list, env_path, env_secret, env_str, env_url
 from config.secret_key import data_folder, secret_key
 
+KEEPWELL_VERSION = __version__
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 # --- What the operator sets ---------------------------------------------------------------------------------------
@@ -19,6 +21,8 @@ KEEPWELL_BIND = env_str("KEEPWELL_BIND", "127.0.0.1")
 KEEPWELL_PORT = env_int("KEEPWELL_PORT", 8000, minimum=1, maximum=65535)
 # How many runs are executed at the same time.
 KEEPWELL_WORKERS = env_int("KEEPWELL_WORKERS", 4, minimum=1, maximum=64)
+# Whose runs this host's workers take: names of queues; jobs that name none are in the queue "default".
+KEEPWELL_QUEUES = env_list("KEEPWELL_QUEUES") or ["default"]
 KEEPWELL_LOG_LEVEL = env_choice("KEEPWELL_LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR"))
 
 DEBUG = env_bool("KEEPWELL_DEBUG", False)

@@ -76,6 +76,12 @@ def _all_of_them(queued: QuerySet[MaintenanceRun]) -> QuerySet[MaintenanceRun]:
     return queued
 
 
+def _may_retry(run: MaintenanceRun) -> bool:
+    """Whatever deletes is never tried again without a person."""
+    task = TASKS.get(run.job_type)
+    return task is not None and task.may_retry
+
+
 def _nothing_to_recover() -> None:
     """What a dead cleanup left between two states belongs to the backups, and is mended by them."""
 
@@ -97,6 +103,8 @@ def register() -> None:
             items=_items,
             revision=_revision,
             figures_template="maintenance/run_figures.html",
+            may_retry=_may_retry,
             view_permission="maintenance.view_maintenancerun",
+            run_permission="maintenance.run_maintenancejob",
         )
     )

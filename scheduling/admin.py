@@ -20,7 +20,7 @@ from django_apscheduler.models import DjangoJob, DjangoJobExecution
 from scheduling.choices import RunTrigger
 from scheduling.dispatch import scheduled_dispatch
 from scheduling.ledger import AnotherRunWaitsError
-from scheduling.models import ClockAnchor, SchedulerState
+from scheduling.models import ClockAnchor, Host, Pause, SchedulerState
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
@@ -224,3 +224,13 @@ class SchedulerStateAdmin(ReadOnlyAdmin):
 @admin.register(ClockAnchor)
 class ClockAnchorAdmin(ReadOnlyAdmin):
     list_display = ("host", "wall", "noticed_at", "confirmed_by", "confirmed_at")
+
+
+@admin.register(Host)
+class HostAdmin(ReadOnlyAdmin):
+    list_display = ("hostname", "host", "version", "queues", "started_at", "seen_at")
+
+
+@admin.register(Pause)
+class PauseAdmin(ReadOnlyAdmin):
+    list_display = ("until", "by", "reason", "since")

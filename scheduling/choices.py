@@ -19,6 +19,18 @@ class RunStatus(TextChoices):
 ACTIVE = (RunStatus.RUNNING, RunStatus.CANCELLING)
 OPEN = (RunStatus.QUEUED, *ACTIVE)
 TERMINAL = (RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELLED, RunStatus.LOST, RunStatus.SKIPPED)
+# The transitions there are; the database refuses every other one (`scheduling.triggers`).
+TRANSITIONS: dict[RunStatus, tuple[RunStatus, ...]] = {
+    RunStatus.QUEUED: (RunStatus.RUNNING, RunStatus.CANCELLED, RunStatus.SKIPPED),
+    RunStatus.RUNNING: (
+        RunStatus.CANCELLING,
+        RunStatus.SUCCEEDED,
+        RunStatus.FAILED,
+        RunStatus.CANCELLED,
+        RunStatus.LOST,
+    ),
+    RunStatus.CANCELLING: (RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELLED, RunStatus.LOST),
+}
 # Ended in a way that a person should look at.
 FAILING = (RunStatus.FAILED, RunStatus.LOST)
 
@@ -36,6 +48,19 @@ class RunTrigger(TextChoices):
     MANUAL = "manual", "By hand"
     COMMAND = "command", "Command line"
     API = "api", "API"
+    RETRY = "retry", "Retry"
+    AFTER = "after", "After another job"
+
+
+# What starts without a person: held back by pauses, windows and blackout dates.
+BY_ITSELF = (RunTrigger.SCHEDULE, RunTrigger.RETRY, RunTrigger.AFTER)
+
+
+class Overlap(TextChoices):
+    """What a scheduled time does while the run before is still going."""
+
+    QUEUE = "queue", "Wait, and run when it has ended"
+    SKIP = "skip", "Skip this time"
 
 
 class LogLevel(TextChoices):

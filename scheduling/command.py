@@ -21,7 +21,8 @@ from django.db.migrations.executor import MigrationExecutor
 
 from scheduling.choices import RunOutcome, RunStatus, RunTrigger
 from scheduling.dispatch import scheduled_dispatch
-from scheduling.ledger import flush_live_logs, run_cancel_queued, runs_recover
+from scheduling.keeper import Keeper
+from scheduling.ledger import run_cancel_queued, runs_recover
 from scheduling.models import Run
 from scheduling.printable import printable
 from scheduling.registry import RunKind, get_kind
@@ -29,7 +30,6 @@ from scheduling.registry import RunKind, get_kind
 MAX_NAMES = 20
 MAX_LISTED = 20
 FOLLOW_SECONDS = 0.5
-FLUSH_SECONDS = 1.0
 
 
 class ExitStatus(IntEnum):
@@ -137,7 +137,7 @@ class KeepwellCommand(BaseCommand):
                 f"Another run of {job} is waiting (run {waiting.pk}) and asks for something else. "
                 "Let it run or cancel it on its page, then try again."
             )
-        with stop_on_signals(self.say) as stop, _flushing_logs():
+        with stop_on_signals(self.say) as stop, Keeper():
             run = scheduled_dispatch(
                 kind_name,
                 job.pk,
@@ -255,22 +255,3 @@ def stop_on_signals(say: Callable[[str], None]) -> Iterator[threading.Event]:
             signal.signal(number, handler)
         if stop.is_set():
             say("Stopped on request.")
-
-
-@contextmanager
-def _flushing_logs() -> Iterator[None]:
-    """Write log lines about once a second, so that the run's page follows a run of this process too."""
-    done = threading.Event()
-
-    def flush() -> None:
-        while not done.wait(FLUSH_SECONDS):
-            flush_live_logs()
-        connections.close_all()
-
-    thread = threading.Thread(target=flush, name="flush-logs", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()

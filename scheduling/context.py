@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from django.utils import timezone
 
 from scheduling.choices import LogLevel, RunOutcome
+from scheduling.progress import Progress
+from scheduling.stopping import StopSignal
 
 if TYPE_CHECKING:
     from scheduling.models import Run
@@ -51,12 +52,13 @@ class RunStoppedError(Exception):
 class RunContext:
     """Handed to `RunKind.perform`.
 
-    `log` may be called from any thread; `stop` is set when the run should end early; `now` is its clock.
+    `log` and `progress` may be used from any thread; `stop` is set when the run should end early; `now` is its clock.
     """
 
     run: Run
-    stop: threading.Event
+    stop: StopSignal
     run_log: RunLog
+    progress: Progress = field(default_factory=Progress)
     now: Now = timezone.now
 
     def log(self, level: str, text: str) -> None:

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from django.utils import timezone
 
-from scheduling.choices import RunTrigger
+from scheduling.choices import BY_ITSELF, Overlap, RunTrigger
 from scheduling.context import Echo, Now
 from scheduling.cron import ScheduleError, parse_cron
-from scheduling.ledger import execute_run, run_record
+from scheduling.executing import execute_run
+from scheduling.job_rules import job_rules, skip_reason
+from scheduling.ledger import run_record
 from scheduling.registry import RunKind, get_kind
 
 if TYPE_CHECKING:
@@ -54,15 +56,24 @@ def dispatch_run(
     echo: Echo | None = None,
     stop: threading.Event | None = None,
     now: Now = timezone.now,
+    skip: str = "",
+    not_before: datetime | None = None,
     **extra: Any,
 ) -> Run | None:
-    """What both executors share: record the run, and run it here when `inline`."""
+    """What both executors share: record the run, and run it here when `inline`.
+
+    `skip` is a reason to record it as skipped. What starts by itself is skipped too during a pause, on a blackout
+    date, and while the run before is going if the job says so.
+    """
     kind: RunKind = get_kind(kind_name)
-    if trigger == RunTrigger.SCHEDULE and not inline:
-        if not item.is_scheduled:
+    if trigger in BY_ITSELF and not inline:
+        if not (item.is_scheduled if trigger == RunTrigger.SCHEDULE else item.enabled):
             logger.info("%s is disabled or no longer scheduled: nothing recorded", item.id)
             return None
-        slot = slot or _slot(item)
+        slot = (slot or _slot(item)) if trigger == RunTrigger.SCHEDULE else None
+        skip = skip or skip_reason(job, now()) or _overlap(kind, job, trigger)
+        opens_at = job_rules(job).opens_at(max(not_before or now(), now()))
+        not_before = opens_at if opens_at > now() else not_before
     run = run_record(
         kind=kind,
         job=job,
@@ -71,12 +82,24 @@ def dispatch_run(
         slot=slot,
         requested_by=requested_by,
         params=params,
+        skip=skip,
+        queue=job.queue,
+        not_before=None if skip else not_before,
         queued_at=now(),
         **extra,
     )
     if inline:
         return execute_run(kind_name, run.pk, echo=echo, stop=stop, now=now) or kind.run_model.objects.get(pk=run.pk)
     return run
+
+
+def _overlap(kind: RunKind, job: Any, trigger: RunTrigger) -> str:
+    """Why a time of the schedule passes because the run before is still going; "" when it does not."""
+    if trigger != RunTrigger.SCHEDULE or job.overlap != Overlap.SKIP:
+        return ""
+    model: Any = kind.run_model
+    active = model.objects.filter(job=job).active().first()
+    return "" if active is None else f"Run {active.pk} of {job.name} was still going, and this job skips then."
 
 
 def _slot(item: ScheduledItem) -> datetime | None:
@@ -86,3 +109,16 @@ def _slot(item: ScheduledItem) -> datetime | None:
     except ScheduleError:
         logger.exception("%s fired with an unusable schedule", item.id)
         return None
+
+
+def run_again(*, kind_name: str, run: Run, by: str) -> Run | None:
+    """Queue a new run of the same job with the same request, naming `run` as its parent; None when the job is gone.
+
+    Raises `AnotherRunWaitsError` when a run of the job waits that does something else.
+    """
+    job_id: int | None = getattr(run, "job_id", None)
+    if job_id is None:
+        return None
+    return scheduled_dispatch(
+        kind_name, job_id, trigger=RunTrigger.MANUAL, requested_by=by, params=run.params, parent=run
+    )

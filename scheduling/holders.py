@@ -14,8 +14,13 @@ from pathlib import Path
 from django.conf import settings
 from django.db import connection
 
+from scheduling.database_clock import database_now
+from scheduling.models import Host
+
 DRAFT = "new-"
 DRAFT_SECONDS = 3600
+# A host that is silent for longer than this has no part in the work any more.
+SILENT_SECONDS = 90.0
 
 
 def _folder() -> Path:
@@ -73,12 +78,17 @@ def hold() -> Iterator[str]:
 def is_held(name: str) -> bool:
     """Whether a live process holds the lock called `name`. Leaves nothing behind of a lock whose process died.
 
-    A lock of another data folder cannot be seen from here, and counts as held where there may be one.
+    A lock of another data folder cannot be seen from here: it counts as held while any process there is alive.
     """
     host, _, file = name.rpartition(".")
     if host and host != host_id():
-        return other_hosts_possible()
+        return other_hosts_possible() and _is_alive(host)
     return bool(file) and _is_locked(_folder() / file)
+
+
+def _is_alive(host: str) -> bool:
+    silent_since = database_now(ahead=-SILENT_SECONDS)
+    return Host.objects.filter(host=host, seen_at__gt=silent_since).exists()
 
 
 def sweep() -> None:

@@ -5,24 +5,23 @@ around them.
 from __future__ import annotations
 
 import logging
-import threading
-import time
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import replace
+from contextlib import suppress
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ValidationError
-from django.db import DatabaseError, DataError, IntegrityError, transaction
-from django.db.models import F
+from django.db import IntegrityError, transaction
+from django.db.models import BooleanField, Case, F, When
 from django.utils import timezone
 
 from scheduling import holders
-from scheduling.choices import ACTIVE, RunStatus, RunTrigger
-from scheduling.context import Echo, Now, RunContext, RunFailedError, RunResult, RunStoppedError
+from scheduling.choices import ACTIVE, BY_ITSELF, RunStatus, RunTrigger
+from scheduling.context import Now, RunResult, RunStoppedError
+from scheduling.database_clock import database_now
+from scheduling.follow_up import run_follow_up
+from scheduling.job_rules import job_rules, pause_reason
 from scheduling.registry import RunKind, all_kinds, get_kind
-from scheduling.run_log import RunLog, printable_line
+from scheduling.stopping import LEASE_SECONDS
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -33,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 FINISH_RETRIES_SECONDS = (0.5, 2, 8)
 RECORD_ATTEMPTS = 5
+# A run that was recorded this long after its instant says so.
+LATE = timedelta(minutes=1)
 LOST_MESSAGE = (
     "The process that ran this ended before it could record how it went (killed, crashed, or the machine restarted). "
     "Run it again."
@@ -52,9 +53,10 @@ def run_record(
     slot: datetime | None = None,
     requested_by: str = "",
     params: dict[str, Any] | None = None,
+    skip: str = "",
     **extra: Any,
 ) -> Run:
-    """Record a queued run of `job` and return it.
+    """Record a queued run of `job`, or with a reason to `skip` a skipped one, and return it.
 
     The table's constraints decide: a slot that has its run already gives that run back; with another run waiting, a
     request by hand gives the waiting run back and a scheduled one is recorded as skipped. Raises
@@ -70,10 +72,13 @@ def run_record(
         "params": params or {},
         **extra,
     }
+    state: dict[str, Any] = {"status": RunStatus.QUEUED}
+    if skip:
+        state = {"status": RunStatus.SKIPPED, "finished_at": timezone.now(), "message": skip}
     for attempt in range(RECORD_ATTEMPTS):
         try:
             with transaction.atomic():
-                created: Run = model.objects.create(status=RunStatus.QUEUED, **values)
+                created: Run = model.objects.create(**state, **values)
                 return created
         except IntegrityError:
             if attempt == RECORD_ATTEMPTS - 1:
@@ -107,28 +112,63 @@ def _in_the_way(model: Any, job: Any, slot: datetime | None) -> Run | None:
 
 
 def run_claim(*, kind: RunKind, run_id: int, holder: str, now: Now = timezone.now) -> Run | None:
-    """Turn a queued run into a running one for `holder`; None when it is no longer queued or what it needs is taken."""
+    """Turn a queued run into a running one for `holder`.
+
+    None when it is no longer queued, when what it needs is taken, or when it may not start yet: then it stays queued,
+    for the next opening of its job's run window if that is what it waits for.
+    """
     model: Any = kind.run_model
+    at = now()
     try:
         with transaction.atomic():
-            claimed = model.objects.filter(pk=run_id, status=RunStatus.QUEUED).update(
-                status=RunStatus.RUNNING,
-                started_at=now(),
-                host=holders.host_id(),
-                holder=holder,
-                fence=F("fence") + 1,
+            claimed = (
+                model.objects.filter(pk=run_id, status=RunStatus.QUEUED)
+                .exclude(not_before__gt=at)
+                .update(
+                    status=RunStatus.RUNNING,
+                    started_at=at,
+                    host=holders.host_id(),
+                    holder=holder,
+                    fence=F("fence") + 1,
+                    lease_until=database_now(ahead=LEASE_SECONDS),
+                )
             )
             if not claimed:
                 return None
             run: Run = model.objects.select_related("job").get(pk=run_id)
+            _refuse_early_start(run, at)
             kind.claim(run)
             return run
     except IntegrityError:
         return None
+    except _TooEarlyError as early:
+        if early.not_before is not None:
+            model.objects.filter(pk=run_id, status=RunStatus.QUEUED).update(not_before=early.not_before)
+        return None
+
+
+class _TooEarlyError(Exception):
+    def __init__(self, not_before: datetime | None) -> None:
+        super().__init__()
+        self.not_before = not_before
+
+
+def _refuse_early_start(run: Run, at: datetime) -> None:
+    job: Any = run.job  # type: ignore[attr-defined]  # each kind's own
+    if run.trigger not in BY_ITSELF or job is None:
+        return
+    if pause_reason(job, at):
+        raise _TooEarlyError(None)
+    opens_at = job_rules(job).opens_at(at)
+    if opens_at > at:
+        raise _TooEarlyError(opens_at)
 
 
 def run_finish(*, kind: RunKind, run: Run, status: RunStatus, result: RunResult, now: Now = timezone.now) -> bool:
-    """Close an active run of this holder's fence; False when it is not this holder's any more."""
+    """Close an active run of this holder's fence; False when it is not this holder's any more.
+
+    What follows from it, a retry or the jobs that run after this one, is recorded in the same transaction.
+    """
     model: Any = kind.run_model
     with transaction.atomic():
         closed: int = model.objects.filter(pk=run.pk, status__in=ACTIVE, fence=run.fence).update(
@@ -140,16 +180,43 @@ def run_finish(*, kind: RunKind, run: Run, status: RunStatus, result: RunResult,
         )
         if closed:
             kind.release(run)
+            run_follow_up(kind=kind, run=run, status=status, now=now)
     return bool(closed)
 
 
-def run_cancel_queued(*, kind: RunKind, run_id: int, message: str) -> bool:
+def run_confirm(*, kind: RunKind, run: Run) -> None:
+    """Inside a transaction: make sure that the run is still this holder's, and stays so until the transaction ends.
+
+    Raises `RunStoppedError` when it was called lost meanwhile: then nothing of its work may become visible.
+    """
+    model: Any = kind.run_model
+    held = model.objects.select_for_update().filter(pk=run.pk, status__in=ACTIVE, fence=run.fence)
+    if held.first() is None:
+        raise RunStoppedError
+
+
+def run_cancel_queued(*, kind: RunKind, run_id: int, message: str, by: str = "") -> bool:
     """Cancel a run that has not started; False when it has."""
     model: Any = kind.run_model
     updated: int = model.objects.filter(pk=run_id, status=RunStatus.QUEUED).update(
-        status=RunStatus.CANCELLED, message=message, finished_at=timezone.now()
+        status=RunStatus.CANCELLED, message=message, cancelled_by=by, finished_at=timezone.now()
     )
     return bool(updated)
+
+
+def run_cancel(*, kind: RunKind, run_id: int, by: str) -> RunStatus | None:
+    """Cancel a queued run at once, or ask a running one to stop; None when it had ended, or was being stopped, already.
+
+    The process that is at a running run hears of it within about a second.
+    """
+    message = f"Cancelled by {by} before it started. Nothing was done."
+    if run_cancel_queued(kind=kind, run_id=run_id, message=message, by=by):
+        return RunStatus.CANCELLED
+    model: Any = kind.run_model
+    asked = model.objects.filter(pk=run_id, status=RunStatus.RUNNING).update(
+        status=RunStatus.CANCELLING, cancelled_by=by
+    )
+    return RunStatus.CANCELLING if asked else None
 
 
 def runs_clear_way(*, kind_name: str, job: Any) -> None:
@@ -171,12 +238,16 @@ def runs_recover() -> int:
 
 
 def runs_mark_lost() -> int:
-    """Mark runs whose process is dead as lost; returns how many. Touches the database only."""
+    """Mark runs whose process is dead as lost; returns how many. Touches the database only.
+
+    A run of this data folder is judged by its file lock, one of another host by its lease.
+    """
     lost = 0
     for kind in all_kinds():
         model: Any = kind.run_model
-        for run in model.objects.active():
-            if holders.is_held(run.holder):
+        expired = Case(When(lease_until__lt=database_now(), then=True), default=False, output_field=BooleanField())
+        for run in model.objects.active().select_related("job").annotate(lease_expired=expired):
+            if _is_alive(run):
                 continue
             with transaction.atomic():
                 marked = model.objects.filter(pk=run.pk, status__in=ACTIVE, fence=run.fence).update(
@@ -184,6 +255,7 @@ def runs_mark_lost() -> int:
                 )
                 if marked:
                     kind.release(run)
+                    run_follow_up(kind=kind, run=run, status=RunStatus.LOST)
             if marked:
                 lost += 1
                 logger.warning("%s run %s (%s) is lost: its process is gone", kind.label, run.pk, run.job_name)
@@ -191,107 +263,13 @@ def runs_mark_lost() -> int:
     return lost
 
 
+def _is_alive(run: Any) -> bool:
+    if run.host in ("", holders.host_id()):
+        return holders.is_held(run.holder)
+    return holders.other_hosts_possible() and not run.lease_expired
+
+
 def runs_mend() -> None:
     """Let each kind mend what dead processes left half done; looks at storages, so it may wait for one that hangs."""
     for kind in all_kinds():
         kind.recover()
-
-
-def execute_run(
-    kind_name: str,
-    run_id: int,
-    *,
-    stop: threading.Event | None = None,
-    echo: Echo | None = None,
-    now: Now = timezone.now,
-) -> Run | None:
-    """Claim a queued run, do its work in this thread, and close it: the one way in which any run is run.
-
-    Returns the run as it ended, or None when it could not be claimed. `stop` asks the work to end early (the run is
-    then cancelled); `echo` also receives each log line. `now` is the clock by which the run, its log and what it
-    makes are stamped.
-    """
-    kind = get_kind(kind_name)
-    with holders.hold() as holder:
-        run = run_claim(kind=kind, run_id=run_id, holder=holder, now=now)
-        if run is None:
-            return None
-        run_log = RunLog(log_model=kind.log_model, run_id=run.pk, echo=echo, now=now)
-        with _live_log(run_log):
-            context = RunContext(run=run, stop=stop or threading.Event(), run_log=run_log, now=now)
-            status, result = _perform(kind, context)
-        _close(kind, context, status, result)
-    ended: Run = kind.run_model.objects.get(pk=run.pk)
-    return ended
-
-
-def _perform(kind: RunKind, context: RunContext) -> tuple[RunStatus, RunResult]:
-    try:
-        result = kind.perform(context.run, context)
-    except RunStoppedError as error:
-        message = "Stopped before it was done, because Keepwell was shut down. Nothing half-made was kept."
-        context.warning(message)
-        return RunStatus.CANCELLED, RunResult(message=message, figures=error.figures)
-    except RunFailedError as error:
-        context.error(str(error))
-        return RunStatus.FAILED, RunResult(message=str(error), figures=error.figures)
-    except Exception as error:
-        logger.exception("%s run %s failed unexpectedly", kind.label, context.run.pk)
-        context.error(traceback.format_exc())
-        summary = " ".join(str(error).split())[:300]
-        what = f"an unexpected {type(error).__name__}: {summary}"
-        message = f"{context.run.job_name} stopped on {what}. The traceback is in the log."
-        return RunStatus.FAILED, RunResult(message=message)
-    return (RunStatus.FAILED if result.failed else RunStatus.SUCCEEDED), result
-
-
-def _close(kind: RunKind, context: RunContext, status: RunStatus, result: RunResult) -> None:
-    """Write the end of a run, trying again while the database is busy.
-
-    If it stays away, the released lock lets the run be found lost. A result that the database refuses for what is in
-    it is replaced by its message alone: the run must not be left running for that.
-    """
-    run = context.run
-    result = replace(result, message=printable_line(result.message))
-    for delay in (*FINISH_RETRIES_SECONDS, None):
-        try:
-            context.run_log.flush()
-            try:
-                run_finish(kind=kind, run=run, status=status, result=result, now=context.now)
-            except (DataError, IntegrityError, TypeError, ValueError):
-                logger.exception("the figures of %s run %s cannot be stored", kind.label, run.pk)
-                bare = RunResult(message=f"{result.message} Its figures could not be stored.", outcome=result.outcome)
-                run_finish(kind=kind, run=run, status=status, result=bare, now=context.now)
-            return
-        except DatabaseError:
-            if delay is None:
-                raise
-            logger.warning("cannot write the end of %s run %s yet; trying again", kind.label, run.pk, exc_info=True)
-            time.sleep(delay)
-
-
-_live_logs: set[RunLog] = set()
-_live_logs_lock = threading.Lock()
-
-
-@contextmanager
-def _live_log(run_log: RunLog) -> Iterator[None]:
-    """Let `flush_live_logs` see the log while its run is running."""
-    with _live_logs_lock:
-        _live_logs.add(run_log)
-    try:
-        yield
-    finally:
-        with _live_logs_lock:
-            _live_logs.discard(run_log)
-
-
-def flush_live_logs() -> None:
-    """Write the pending lines of every run that is running in this process; the worker calls it about once a second."""
-    with _live_logs_lock:
-        logs = list(_live_logs)
-    for run_log in logs:
-        try:
-            run_log.flush()
-        except DatabaseError:
-            logger.warning("cannot write log lines yet", exc_info=True)

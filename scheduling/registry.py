@@ -26,8 +26,9 @@ class RunKind:
     `release` run inside the transactions that start and end it, `claim` raising IntegrityError when something it
     needs is taken; `recover` mends what dead processes left half done, and may be called at any time; `ready`
     narrows a queryset of queued runs to those for which nothing they need is taken; `items` yields every job's
-    schedule; `revision` changes whenever a job row does. `figures_template` renders the kind's own part
-    of a run's page.
+    schedule; `revision` changes whenever a job row does; `may_retry` says whether a failed run of
+    this sort may be tried again by itself. `figures_template` renders the kind's own part of a run's page;
+    `view_permission` lets a user see these runs, `run_permission` start, repeat and cancel them.
     """
 
     kind: str
@@ -42,8 +43,16 @@ class RunKind:
     ready: Callable[[Any], Any]
     items: Callable[[], Iterable[ScheduledItem]]
     revision: Callable[[], Hashable]
+    may_retry: Callable[[Any], bool]
     figures_template: str
     view_permission: str
+    run_permission: str
+
+    @property
+    def job_model(self) -> Any:
+        """The table of the jobs that these are runs of."""
+        runs: Any = self.run_model
+        return runs._meta.get_field("job").related_model
 
 
 _KINDS: dict[str, RunKind] = {}

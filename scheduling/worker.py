@@ -6,19 +6,28 @@ import logging
 import socket
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import suppress
+from datetime import datetime
 from os import getpid
 from typing import Any
 
 from django.conf import settings
 from django.db import DatabaseError, close_old_connections, connection, connections
+from django.db.models import Q
 from django.utils import timezone
 
 from scheduling import holders
+from scheduling.choices import BY_ITSELF
 from scheduling.clock import Clock, schedule_jobs_on_startup
-from scheduling.ledger import execute_run, flush_live_logs, runs_mark_lost, runs_mend
+from scheduling.executing import execute_run
+from scheduling.hosts import host_beat
+from scheduling.job_rules import pause_in_force
+from scheduling.keeper import Keeper
+from scheduling.ledger import runs_mark_lost, runs_mend
 from scheduling.models import SchedulerState
 from scheduling.registry import all_kinds
+from scheduling.stopping import RENEW_SECONDS
 from scheduling.wall_clock import clock_jump
 
 logger = logging.getLogger(__name__)
@@ -32,6 +41,8 @@ RECONCILE_SECONDS = 30.0
 STOP_GRACE_SECONDS = 20.0
 MENDER_GRACE_SECONDS = 2.0
 PAUSE_SECONDS = 5.0
+# The queue of jobs that name none.
+DEFAULT_QUEUE = "default"
 
 
 class _Every:
@@ -50,13 +61,14 @@ class _Every:
 
 
 class Worker:
-    """Claims queued runs and runs up to `size` of them at a time, each in a thread of its own.
+    """Claims queued runs of its `queues` and runs up to `size` of them at a time, each in a thread of its own.
 
     The threads are daemons: one that hangs on a dead disk must not keep the process from ending.
     """
 
-    def __init__(self, *, size: int) -> None:
+    def __init__(self, *, size: int, queues: Sequence[str] = ()) -> None:
         self.size = size
+        self.queues = list(queues) or list(settings.KEEPWELL_QUEUES)
         self.stop_runs = threading.Event()
         self._busy: dict[tuple[str, int], threading.Thread] = {}
         self._freed = threading.Event()
@@ -103,12 +115,21 @@ class Worker:
             model: Any = kind.run_model
             if not model.objects.queued().exists():  # twice a second the answer is no, and this is the cheap question
                 continue
+            queued = self._startable(model.objects.queued(), timezone.now())
             active_jobs = model.objects.active().filter(job__isnull=False).values("job")
-            waiting = kind.ready(model.objects.queued()).exclude(job__in=active_jobs).order_by("queued_at", "pk")
+            waiting = kind.ready(queued).exclude(job__in=active_jobs).order_by("queued_at", "pk")
             rows += [
                 (queued_at, kind.kind, pk) for queued_at, pk in waiting.values_list("queued_at", "pk")[: self.size * 4]
             ]
         return [(kind, pk) for _, kind, pk in sorted(rows)]
+
+    def _startable(self, queued: Any, now: datetime) -> Any:
+        """Of the queued runs those of these queues that may start now."""
+        names = [*self.queues, *([""] if DEFAULT_QUEUE in self.queues else [])]
+        startable = queued.filter(queue__in=names).filter(Q(not_before=None) | Q(not_before__lte=now))
+        if pause_in_force(now) is not None:
+            return startable.exclude(trigger__in=BY_ITSELF)
+        return startable.exclude(trigger__in=BY_ITSELF, job__paused_until__gt=now)
 
     def _run(self, kind: str, run_id: int) -> None:
         try:
@@ -161,23 +182,26 @@ class SchedulerProcess:
         self._reconnect = _Every(RECONCILE_SECONDS)
         self._poll_jobs = _Every(POLL_JOBS_SECONDS)
         self._poll_runs = _Every(POLL_RUNS_SECONDS)
-        self._flush = _Every(1.0)
+        self._host_beat = _Every(RENEW_SECONDS)
 
     def run(self) -> None:
         """Recover, start the clock, and turn until `stopping` is set; then stop both cleanly."""
         mender = Mender(self.stopping)
+        with Keeper():
+            try:
+                while not self.stopping.wait(WATCH_SECONDS):
+                    self._turn()
+                    if self._clock is not None and mender.ident is None:
+                        mender.start()
+            finally:
+                self.stopping.set()
+                if self._clock is not None:
+                    self._clock.stop()
+                self.worker.close()
         try:
-            while not self.stopping.wait(WATCH_SECONDS):
-                self._turn()
-                if self._clock is not None and mender.ident is None:
-                    mender.start()
-        finally:
-            self.stopping.set()
-            if self._clock is not None:
-                self._clock.stop()
-            self.worker.close()
             if mender.ident is not None:
                 mender.join(MENDER_GRACE_SECONDS)
+        finally:
             with suppress(DatabaseError):
                 SchedulerState.objects.all().delete()
             logger.info("scheduler stopped")
@@ -212,8 +236,8 @@ class SchedulerProcess:
             runs_mark_lost()
         if self._reconcile():
             clock.reconcile()
-        if self._flush() and self.worker.busy:
-            flush_live_logs()
+        if self._host_beat():
+            host_beat(queues=self.worker.queues, started_at=self._started_at)
         changed = self._changed()
         if changed or self._poll_jobs():
             clock.reconcile_if_changed()

@@ -26,6 +26,7 @@ from backups.storage import new_uid
 from maintenance.choices import JobType, PlanStatus
 from maintenance.models import CleanupPlan, MaintenanceJob, MaintenanceRun
 from scheduling.choices import RunOutcome, RunStatus, RunTrigger
+from scheduling.models import Host
 
 
 class StorageFactory(DjangoModelFactory[Storage]):
@@ -190,3 +191,14 @@ class CleanupPlanFactory(DjangoModelFactory[CleanupPlan]):
     digest = "0" * 64
     created_at = factory.LazyFunction(timezone.now)
     run = factory.SubFactory(MaintenanceRunFactory, succeeded=True)
+
+
+class HostFactory(DjangoModelFactory):
+    class Meta:
+        model = Host
+
+    host = factory.Sequence(lambda n: f"{n:016x}")
+    hostname = factory.Sequence(lambda n: f"nas{n}")
+    pid = 1
+    started_at = factory.LazyFunction(timezone.now)
+    seen_at = factory.LazyFunction(timezone.now)

@@ -7,14 +7,17 @@ from django.urls import reverse
 from backups.models.options import Options
 from backups.models.storage import Storage
 from backups.models.target import Target
+from scheduling.models import Job, job_constraints
 
 
-class BackupJob(models.Model):
+class BackupJob(Job):
     """Which targets, to which storage, when, with which retention override (null: the policy in Options).
 
     A job's targets and storage cannot be deleted while it names them. Deleting the job leaves its runs and backups,
     which keep its name.
     """
+
+    KIND = "backup"
 
     name = models.CharField(max_length=80, unique=True)
     targets: models.ManyToManyField[Target, BackupJobTarget] = models.ManyToManyField(
@@ -30,10 +33,14 @@ class BackupJob(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True, db_index=True)
 
-    class Meta:
+    class Meta(Job.Meta):
+        abstract = False
         ordering = ("name",)
         permissions = [("run_backupjob", "Can run a backup job now")]
-        constraints = [models.CheckConstraint(condition=~Q(name=""), name="backup_job_has_a_name")]
+        constraints = [
+            models.CheckConstraint(condition=~Q(name=""), name="backup_job_has_a_name"),
+            *job_constraints("backup"),
+        ]
 
     def __str__(self) -> str:
         return self.name

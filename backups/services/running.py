@@ -241,6 +241,8 @@ def register() -> None:
             items=_items,
             revision=_revision,
             figures_template="backups/run_figures.html",
+            may_retry=lambda _run: True,
             view_permission="backups.view_backuprun",
+            run_permission="backups.run_backupjob",
         )
     )

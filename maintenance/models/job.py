@@ -5,14 +5,17 @@ from django.db.models import Q
 
 from backups.models import Options
 from maintenance.choices import JobType
+from scheduling.models import Job, job_constraints
 
 
-class MaintenanceJob(models.Model):
+class MaintenanceJob(Job):
     """A scheduled maintenance task. Looked up by `key`, never by number.
 
     A job with a blank schedule never fires by itself; a hidden one stands behind a button or an API call. Deleting a
     job leaves its runs, which keep its name.
     """
+
+    KIND = "maintenance"
 
     key = models.SlugField(max_length=64, unique=True)
     name = models.CharField(max_length=120)
@@ -27,12 +30,14 @@ class MaintenanceJob(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True, db_index=True)
 
-    class Meta:
+    class Meta(Job.Meta):
+        abstract = False
         ordering = ("key",)
         permissions = [("run_maintenancejob", "Can run a maintenance job now")]
         constraints = [
             models.CheckConstraint(condition=~Q(key=""), name="maintenance_job_has_a_key"),
             models.CheckConstraint(condition=Q(job_type__in=JobType.values), name="maintenance_job_type_known"),
+            *job_constraints("maintenance"),
         ]
 
     def __str__(self) -> str:

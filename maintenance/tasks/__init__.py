@@ -16,10 +16,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """How one job type is run: `perform` does the work, `preview` says as figures what it would do."""
+    """How one job type is run: `perform` does the work, `preview` says as figures what it would do.
+
+    A job type that deletes has `may_retry` False: it is never tried again without a person.
+    """
 
     perform: Callable[[MaintenanceRun, RunContext], RunResult]
     preview: Callable[[MaintenanceRun], RunResult]
+    may_retry: bool = False
 
 
 TASKS: dict[str, Task] = {

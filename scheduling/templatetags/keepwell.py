@@ -12,7 +12,7 @@ from django.utils import dateformat, timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from scheduling.units import binary_size
+from scheduling.units import binary_size, spoken
 
 register = template.Library()
 
@@ -76,20 +76,6 @@ def number(value: int | None) -> str:
     return f"{value:,d}".replace(",", THIN_NO_BREAK).replace("-", "−")
 
 
-def _two_units(seconds: int) -> str:
-    """Whole seconds (>= 0) in the two largest units that say something: `2 h 5 min`."""
-    for size, name, smaller_size, smaller in (
-        (_DAY, "d", _HOUR, "h"),
-        (_HOUR, "h", _MINUTE, "min"),
-        (_MINUTE, "min", 1, "s"),
-    ):
-        if seconds >= size:
-            rest = seconds % size // smaller_size
-            tail = f" {rest}{NO_BREAK}{smaller}" if rest else ""
-            return f"{seconds // size}{NO_BREAK}{name}{tail}"
-    return f"{seconds}{NO_BREAK}s"
-
-
 @register.filter
 def duration(value: timedelta | float | None) -> str:
     """A timedelta or seconds in at most two units: `0.4 s`, `1 min 12 s`, `2 d 3 h`; a dash for None."""
@@ -100,13 +86,13 @@ def duration(value: timedelta | float | None) -> str:
         return f"<{NO_BREAK}0.1{NO_BREAK}s"
     if 0 < seconds < 9.95:
         return f"{seconds:.1f}{NO_BREAK}s"
-    return _two_units(round(seconds))
+    return spoken(round(seconds), space=NO_BREAK)
 
 
 def _distance(seconds: float) -> str:
     """Words for a distance from now in seconds; positive is the future. The past is coarser: it is only ever older."""
     if seconds > 0:
-        return f"in {_two_units(int(seconds))}" if seconds >= 1 else "now"
+        return f"in {spoken(int(seconds), space=NO_BREAK)}" if seconds >= 1 else "now"
     past = int(-seconds)
     if past < 5:
         return "just now"

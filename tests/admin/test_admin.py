@@ -16,7 +16,7 @@ from backups import models as backups
 from maintenance import models as maintenance
 from scheduling.admin import ReadOnlyAdmin
 from scheduling.choices import RunTrigger
-from scheduling.models import ClockAnchor, SchedulerState
+from scheduling.models import ClockAnchor, Host, Pause, SchedulerState
 from tests import factories
 from tests.support import make_job, make_storage
 
@@ -35,6 +35,8 @@ READ_ONLY = [
     maintenance.MaintenanceRun,
     maintenance.MaintenanceRunLogLine,
     ClockAnchor,
+    Host,
+    Pause,
     SchedulerState,
 ]
 JOBS = [(backups.BackupJob, factories.BackupJobFactory), (maintenance.MaintenanceJob, factories.MaintenanceJobFactory)]
@@ -49,6 +51,8 @@ def row_of(model: Any) -> Any:
     now = timezone.now()
     if model is SchedulerState:
         return SchedulerState.objects.create(pk=1, hostname="here", host="x", pid=1, started_at=now, seen_at=now)
+    if model is Pause:
+        return Pause.objects.create(pk=1, until=now, since=now)
     if model is ClockAnchor:
         return ClockAnchor.objects.create(host="x", boot_id="b", uptime=1.0, wall=now)
     if model in (maintenance.CleanupPlan, maintenance.CleanupPlanPair):

@@ -15,7 +15,7 @@ from maintenance import api as maintenance_api
 from maintenance.models import MaintenanceJob, MaintenanceRun, MaintenanceRunLogLine
 from maintenance.services import CLEANUP_MANUAL
 from scheduling.choices import RunTrigger
-from scheduling.ledger import execute_run
+from scheduling.executing import execute_run
 from tests.api.conftest import JsonClient
 from tests.factories import BackupJobFactory, MaintenanceJobFactory, MaintenanceRunFactory, TargetFactory
 from tests.support import add_backup, artifact_path, make_job

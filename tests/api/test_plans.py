@@ -15,7 +15,7 @@ from backups.choices import BackupState
 from backups.models import AuditAction, AuditEntry, Backup, BackupJob, Options
 from maintenance.choices import PlanStatus
 from maintenance.models import CleanupPlan, MaintenanceJob, MaintenanceRun
-from scheduling.ledger import execute_run
+from scheduling.executing import execute_run
 from tests.api.conftest import JsonClient
 from tests.factories import MaintenanceRunFactory
 from tests.support import add_backup, default_jobs, make_job

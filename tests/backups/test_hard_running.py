@@ -19,6 +19,7 @@ from backups.storage import ArtifactName, Sidecar, new_uid
 from scheduling import holders
 from scheduling.choices import RunStatus, RunTrigger
 from scheduling.dispatch import scheduled_dispatch
+from tests.factories import HostFactory
 from tests.support import (
     add_backup,
     artifact_path,
@@ -192,6 +193,7 @@ def test_a_backup_that_another_hosts_process_may_be_moving_is_left_to_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, others: bool, state: BackupState
 ) -> None:
     monkeypatch.setattr(holders, "other_hosts_possible", lambda: others)
+    HostFactory(host="f" * 16)
     job = make_job(tmp_path)
     add_backup(job, now())
     Backup.objects.update(state=BackupState.DELETING, holder=f"{'f' * 16}.{DEAD}")

@@ -18,7 +18,7 @@ from backups.services.jobs import job_create
 from backups.services.targets import target_update
 from scheduling.choices import RunStatus, RunTrigger
 from scheduling.dispatch import scheduled_dispatch
-from scheduling.ledger import execute_run
+from scheduling.executing import execute_run
 from tests.support import (
     add_backup,
     artifact_path,

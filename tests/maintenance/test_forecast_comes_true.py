@@ -18,7 +18,7 @@ from backups.services.retention import retention_pairs
 from maintenance.models import MaintenanceRun
 from scheduling.choices import RunOutcome, RunTrigger
 from scheduling.dispatch import scheduled_dispatch
-from scheduling.ledger import execute_run
+from scheduling.executing import execute_run
 from tests.support import add_backup, assert_catalogue_matches_storage, default_jobs, make_job
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("no_blast_radius")]

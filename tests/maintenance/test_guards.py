@@ -20,7 +20,7 @@ from maintenance.models import CleanupPlan, MaintenanceRun
 from maintenance.plans import run_replay
 from scheduling.choices import RunOutcome, RunStatus, RunTrigger
 from scheduling.dispatch import scheduled_dispatch
-from scheduling.ledger import execute_run
+from scheduling.executing import execute_run
 from scheduling.models import ClockAnchor
 from scheduling.wall_clock import clock_confirm, clock_jump
 from tests.factories import BackupRunFactory, BackupRunTargetFactory

@@ -21,7 +21,7 @@ from maintenance.services import CLEANUP_MANUAL
 from scheduling import wall_clock
 from scheduling.choices import RunOutcome, RunStatus, RunTrigger
 from scheduling.dispatch import scheduled_dispatch
-from scheduling.ledger import execute_run
+from scheduling.executing import execute_run
 from scheduling.models import ClockAnchor
 from tests.pages.people import sign_in
 from tests.support import add_backup, artifact_path, default_jobs, make_job, move_to_trash

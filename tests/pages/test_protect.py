@@ -7,7 +7,7 @@ import pytest
 from django.test import Client
 
 from backups.models import Backup, BackupJob, BackupRun, Storage, Target
-from scheduling.ledger import execute_run
+from scheduling.executing import execute_run
 from tests import factories
 from tests.pages.people import sign_in
 from tests.support import make_storage, make_tree

@@ -17,7 +17,7 @@ from backups.models import AuditEntry, BackupRun, BackupRunTarget
 from maintenance.models import CleanupPlan, MaintenanceRun
 from scheduling.choices import TERMINAL, RunTrigger
 from scheduling.dispatch import scheduled_dispatch
-from scheduling.ledger import execute_run
+from scheduling.executing import execute_run
 from tests.proof.model import UNTRASH_PIN, Catalogue, Copy
 from tests.proof.wire import Fault, Wire
 from tests.proof.world import PAIRS, STRANGERS, Files, World, created_of, rows

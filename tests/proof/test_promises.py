@@ -24,7 +24,7 @@ from maintenance.plans import policy_hash
 from maintenance.retention_plans import retention_plans
 from scheduling.choices import RunOutcome, RunTrigger
 from scheduling.dispatch import scheduled_dispatch
-from scheduling.ledger import execute_run
+from scheduling.executing import execute_run
 from tests.factories import BackupRunFactory, BackupRunTargetFactory
 from tests.support import (
     add_backup,

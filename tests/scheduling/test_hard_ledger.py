@@ -9,26 +9,29 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.db import IntegrityError, connection
+from django.utils import timezone
 
 from backups.models import BackupRunTarget
 from maintenance.models import MaintenanceJob, MaintenanceRun
 from scheduling import holders, worker
 from scheduling.choices import RunStatus, RunTrigger
 from scheduling.context import RunContext, RunResult
-from scheduling.ledger import execute_run, run_claim, run_finish, run_record, runs_mark_lost
+from scheduling.executing import execute_run
+from scheduling.ledger import run_claim, run_finish, run_record, runs_mark_lost
 from scheduling.registry import get_kind, register_kind
 from scheduling.run_log import RunLog
 from scheduling.worker import SchedulerProcess, Worker
 from tests.factories import (
     BackupJobFactory,
     BackupRunFactory,
+    HostFactory,
     MaintenanceJobFactory,
     MaintenanceRunFactory,
     TargetFactory,
@@ -231,12 +234,14 @@ def test_locks_of_dead_processes_are_swept_away_and_living_ones_stay(data_folder
     assert [path.name for path in folder.iterdir()] == ["new-young"]
 
 
-@pytest.mark.parametrize("others", [True, False])
-def test_the_lock_of_another_data_folder_counts_as_held_where_there_may_be_one(
-    monkeypatch: pytest.MonkeyPatch, others: bool
+@pytest.mark.parametrize(("others", "silent", "held"), [(True, 60, True), (True, 120, False), (False, 60, False)])
+def test_the_lock_of_another_data_folder_counts_as_held_while_a_process_there_is_alive(
+    monkeypatch: pytest.MonkeyPatch, others: bool, silent: float, held: bool
 ) -> None:
     """It cannot be seen from here; what its process is moving must not be mended under its hands."""
     monkeypatch.setattr(holders, "other_hosts_possible", lambda: others)
-    assert holders.is_held(f"{'f' * 16}.{'0' * 24}") is others
+    HostFactory(host="f" * 16, seen_at=timezone.now() - timedelta(seconds=silent))
+    assert holders.is_held(f"{'f' * 16}.{'0' * 24}") is held
+    assert not holders.is_held(f"{'e' * 16}.{'0' * 24}")
     assert not holders.is_held(f"{holders.host_id()}.{'0' * 24}")
     assert not holders.is_held("")

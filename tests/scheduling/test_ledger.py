@@ -13,8 +13,8 @@ from maintenance.models import MaintenanceJob, MaintenanceRun
 from scheduling import holders
 from scheduling.choices import RunOutcome, RunStatus, RunTrigger
 from scheduling.context import RunContext, RunFailedError, RunResult
+from scheduling.executing import execute_run
 from scheduling.ledger import (
-    execute_run,
     run_cancel_queued,
     run_claim,
     run_finish,
@@ -57,7 +57,8 @@ def test_a_slot_has_one_run_however_often_it_fires() -> None:
 def test_a_slot_whose_run_is_over_is_not_run_again() -> None:
     job = MaintenanceJobFactory()
     first = record(job, slot=SLOT, trigger=RunTrigger.SCHEDULE)
-    MaintenanceRun.objects.update(status=RunStatus.SUCCEEDED, started_at=SLOT, finished_at=SLOT)
+    MaintenanceRun.objects.update(status=RunStatus.RUNNING, started_at=SLOT)
+    MaintenanceRun.objects.update(status=RunStatus.SUCCEEDED, finished_at=SLOT)
     assert record(job, slot=SLOT, trigger=RunTrigger.SCHEDULE) == first
     assert job.runs.count() == 1
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from datetime import timedelta
+from typing import Any, ClassVar
 
 from django.db import models
 from django.db.models import Q
@@ -8,9 +9,6 @@ from django.utils import timezone
 
 from scheduling.choices import ACTIVE, LogLevel, RunOutcome, RunStatus, RunTrigger
 from scheduling.querysets import RunQuerySet
-
-if TYPE_CHECKING:
-    from datetime import timedelta
 
 
 class Run(models.Model):
@@ -47,6 +45,21 @@ class Run(models.Model):
     holder = models.CharField(
         max_length=64, blank=True, help_text="Name of the file lock its process holds while it runs."
     )
+    queue = models.CharField(
+        max_length=32, blank=True, help_text="Whose workers may run it; blank: those of the default queue."
+    )
+    parent: models.ForeignKey[Run | None, Run | None] = models.ForeignKey(
+        "self", null=True, blank=True, on_delete=models.SET_NULL, related_name="retries"
+    )
+    attempt = models.PositiveSmallIntegerField(
+        default=1, help_text="1 for the first try; an automatic retry counts on."
+    )
+    not_before = models.DateTimeField(null=True, blank=True, help_text="A queued run is not started before this.")
+    lease_until = models.DateTimeField(
+        null=True, blank=True, help_text="By the database's clock: until when its holder has a right to it."
+    )
+    cancelled_by = models.CharField(max_length=150, blank=True, help_text="The user who asked to stop it.")
+    progress = models.JSONField(default=dict, blank=True, help_text="What `scheduling.progress` last said of it.")
 
     objects = RunQuerySet.as_manager()
 
@@ -75,6 +88,11 @@ class Run(models.Model):
         if self.status == RunStatus.SUCCEEDED and self.outcome not in ("", RunOutcome.OK):
             return str(self.outcome)
         return str(self.status)
+
+    @property
+    def lateness(self) -> timedelta | None:
+        """How long after its scheduled instant it was recorded: what downtime, or a busy machine, cost."""
+        return None if self.slot is None else max(self.queued_at - self.slot, timedelta())
 
     @property
     def duration(self) -> timedelta | None:
@@ -135,39 +153,3 @@ class LogLine(models.Model):
 
     def __str__(self) -> str:
         return f"{self.level}: {self.text}"
-
-
-class SchedulerState(models.Model):
-    """The scheduler's heartbeat: one row (pk 1), written by the one scheduler process every few seconds."""
-
-    host = models.CharField(max_length=64)
-    hostname = models.CharField(max_length=255)
-    pid = models.PositiveIntegerField()
-    started_at = models.DateTimeField()
-    seen_at = models.DateTimeField()
-
-    class Meta:
-        constraints = [models.CheckConstraint(condition=Q(pk=1), name="scheduler_state_one_row")]
-
-    def __str__(self) -> str:
-        return f"scheduler on {self.hostname}, seen {self.seen_at:%Y-%m-%d %H:%M:%S}"
-
-
-class ClockAnchor(models.Model):
-    """The last moment at which a data folder's machine had a wall clock that could be right: what
-    `scheduling.wall_clock` compares with.
-    """
-
-    host = models.CharField(max_length=64, unique=True, help_text="Id of the data folder.")
-    boot_id = models.CharField(max_length=64, blank=True, help_text="The kernel's id of the machine's boot.")
-    uptime = models.FloatField(help_text="Seconds since the machine was started.")
-    wall = models.DateTimeField()
-    noticed_at = models.DateTimeField(
-        null=True, blank=True, help_text="When a jump of the clock was first noticed, by that clock."
-    )
-    confirmed_by = models.CharField(max_length=150, blank=True, help_text="Who last said that the time is right.")
-    confirmed_at = models.DateTimeField(null=True, blank=True)
-
-    def __str__(self) -> str:
-        state = "jumped since" if self.noticed_at else "right at"
-        return f"clock of {self.host}, {state} {self.wall:%Y-%m-%d %H:%M:%S}"

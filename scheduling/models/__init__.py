@@ -1,0 +1,18 @@
+from __future__ import annotations
+
+from scheduling.models.job import Job, job_constraints
+from scheduling.models.run import LogLine, Run, run_constraints, run_indexes
+from scheduling.models.state import ClockAnchor, Host, Pause, SchedulerState
+
+__all__ = [
+    "ClockAnchor",
+    "Host",
+    "Job",
+    "LogLine",
+    "Pause",
+    "Run",
+    "SchedulerState",
+    "job_constraints",
+    "run_constraints",
+    "run_indexes",
+]
