@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
 
 from apscheduler.executors.base import BaseExecutor
+from apscheduler.job import Job
 from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
@@ -19,6 +20,7 @@ from django_apscheduler.jobstores import DjangoJobStore
 from django_apscheduler.models import DjangoJob
 
 from scheduling.cron import ScheduleError, load_zone, parse_cron
+from scheduling.every import Every
 from scheduling.registry import all_kinds
 
 if TYPE_CHECKING:
@@ -31,6 +33,8 @@ logger = logging.getLogger(__name__)
 FIRE = "scheduling.dispatch:fire"
 LONGEST_WAIT_SECONDS = 30.0
 RETRY_SECONDS = 2.0
+COUNT_SECONDS = 30.0
+COMPARE_SECONDS = 600.0
 SET_BACK_SECONDS = 60.0
 # What fires within this time needs no look at start: if it was planned by a wrong clock, it is soon right again.
 FAR_AHEAD = timedelta(days=1)
@@ -105,31 +109,53 @@ class ScheduleStore(DjangoJobStore):  # type: ignore[misc]
     def __init__(self, recorder: FireRecorder) -> None:
         super().__init__()
         self._recorder = recorder
-        self._batch: list[DjangoJob] | None = None
+        self._batch: list[DjangoJob] = []
+        self._template: dict[str, Any] | None = None
 
     @contextmanager
     def in_bulk(self) -> Iterator[None]:
-        """Write what is added during the body in a few statements at its end: ten thousand single ones take seconds."""
-        self._batch = []
-        try:
-            yield
-            DjangoJob.objects.bulk_create(
-                self._batch,
-                batch_size=200,
-                update_conflicts=True,
-                unique_fields=["id"],
-                update_fields=["next_run_time", "job_state"],
-            )
-        finally:
-            self._batch = None
+        """Write what is put during the body in a few statements at its end: ten thousand single ones take seconds."""
+        yield
+        batch, self._batch = self._batch, []
+        DjangoJob.objects.bulk_create(
+            batch,
+            batch_size=200,
+            update_conflicts=True,
+            unique_fields=["id"],
+            update_fields=["next_run_time", "job_state"],
+        )
 
-    def add_job(self, job: Any) -> None:
-        """Add a schedule, or put it in the place of the one with its id."""
-        if self._batch is None:
-            super().add_job(job)
-            return
-        state = pickle.dumps(job.__getstate__(), self.pickle_protocol)
-        self._batch.append(DjangoJob(id=job.id, next_run_time=job.next_run_time, job_state=state))
+    def put(self, item: ScheduledItem, trigger: CronsimTrigger, next_run_time: datetime) -> None:
+        """Add a schedule, or put it in the place of the one with its id; written at the end of `in_bulk`.
+
+        APScheduler's own way to add a job looks at the function's signature and at its defaults anew for each.
+        """
+        if self._template is None:
+            scheduler = self._scheduler
+            defaults = scheduler._job_defaults
+            self._template = Job(
+                scheduler,
+                id=FIRE,
+                func=FIRE,
+                trigger=trigger,
+                executor="default",
+                args=("", ""),
+                kwargs={},
+                name=FIRE,
+                misfire_grace_time=defaults["misfire_grace_time"],
+                coalesce=defaults["coalesce"],
+                max_instances=defaults["max_instances"],
+                next_run_time=next_run_time,
+            ).__getstate__()
+        state = self._template | {
+            "id": item.id,
+            "trigger": trigger,
+            "args": (item.kind, str(item.job_id)),
+            "name": item.name,
+            "next_run_time": next_run_time,
+        }
+        pickled = pickle.dumps(state, self.pickle_protocol)
+        self._batch.append(DjangoJob(id=item.id, next_run_time=next_run_time, job_state=pickled))
 
     def register_event_listeners(self) -> None:
         """Listen to nothing."""
@@ -190,6 +216,8 @@ class Clock:
         self._applied: dict[str, Applied] = {}
         self._refused: dict[str, str] = {}
         self._revision: Hashable = None
+        self._count_store = Every(COUNT_SECONDS)
+        self._compare_all = Every(COMPARE_SECONDS)
         self._boot_at = _boot_at()
 
     def start(self) -> Self:
@@ -200,6 +228,8 @@ class Clock:
             self._applied = {job.id: _applied(job) for job in stored}
             self._bring_back(stored, beyond=timezone.now() + FAR_AHEAD)
             self.reconcile()
+            self._count_store()
+            self._compare_all()
         except BaseException:
             self.stop()
             raise
@@ -216,9 +246,16 @@ class Clock:
         self.scheduler.shutdown(wait=True)
 
     def reconcile_if_changed(self) -> None:
-        """Reconcile when a job row has changed since the last time."""
-        if _revision() != self._revision:
+        """Reconcile when a job row has changed since the last time, and sometimes without: cheap when it is not due.
+
+        The store's table is open to others. Every half minute its rows are counted; every ten minutes all are compared.
+        """
+        if _revision() != self._revision or self._compare_all():
             self.reconcile()
+        elif self._count_store():
+            self._follow_the_wall_clock()
+            if DjangoJob.objects.count() != len(self._applied):
+                self.reconcile()
 
     def reconcile(self) -> int:
         """Make APScheduler's jobs what the rows say, touching only what differs.
@@ -227,19 +264,23 @@ class Clock:
         """
         self._follow_the_wall_clock()
         revision = _revision()
-        wanted = {item.id: item for item in scheduled_items() if item.is_scheduled and self._is_usable(item)}
-        # The store's table is open to others: a schedule that someone took out of it is put back.
+        # A schedule that someone took out of the store is put back.
         in_store = set(DjangoJob.objects.values_list("id", flat=True))
         self._applied = {job_id: applied for job_id, applied in self._applied.items() if job_id in in_store}
+        gone = set(self._applied)
         changes = 0
-        for job_id in self._applied.keys() - wanted.keys():
+        with self._store.in_bulk():
+            for item in scheduled_items():
+                if not item.is_scheduled:
+                    continue
+                if self._applied.get(item.id) == (item.schedule, item.timezone, item.name):
+                    gone.discard(item.id)
+                elif self._apply(item):
+                    gone.discard(item.id)
+                    changes += 1
+        for job_id in gone:
             self._remove(job_id)
             changes += 1
-        with self._store.in_bulk():
-            for job_id, item in wanted.items():
-                if self._applied.get(job_id) != (item.schedule, item.timezone, item.name):
-                    self._apply(item)
-                    changes += 1
         if changes:
             self.scheduler.wakeup()
         self._revision = revision
@@ -247,35 +288,30 @@ class Clock:
             logger.info("schedules reconciled: %d changed, %d in force", changes, len(self._applied))
         return changes
 
-    def _is_usable(self, item: ScheduledItem) -> bool:
-        """Whether the item's schedule and zone can be read; says so once when not."""
-        known = self._applied.get(item.id)
-        if known is not None and known[:2] == (item.schedule, item.timezone):
-            return True
-        try:
-            CronsimTrigger(item.schedule, item.timezone)
-        except ScheduleError as error:
-            if self._refused.get(item.id) != str(error):
-                logger.warning("%s (%s) is not scheduled: %s", item.id, item.name, error)
-            self._refused[item.id] = str(error)
-            return False
-        self._refused.pop(item.id, None)
-        return True
-
-    def _apply(self, item: ScheduledItem) -> None:
+    def _apply(self, item: ScheduledItem) -> bool:
+        """Put a new or changed item into the store; False when its schedule or zone cannot be used."""
         known = self._applied.get(item.id)
         if known is not None and known[:2] == (item.schedule, item.timezone):
             self.scheduler.modify_job(item.id, name=item.name)
         else:
-            self.scheduler.add_job(
-                FIRE,
-                trigger=CronsimTrigger(item.schedule, item.timezone),
-                id=item.id,
-                name=item.name,
-                args=[item.kind, str(item.job_id)],
-                replace_existing=True,
-            )
+            trigger = self._trigger(item)
+            if trigger is None:
+                return False
+            self._store.put(item, trigger, trigger.get_next_fire_time(None, timezone.now()))
         self._applied[item.id] = (item.schedule, item.timezone, item.name)
+        return True
+
+    def _trigger(self, item: ScheduledItem) -> CronsimTrigger | None:
+        """The item's trigger; None, and said once, when its schedule or zone cannot be read."""
+        try:
+            trigger = CronsimTrigger(item.schedule, item.timezone)
+        except ScheduleError as error:
+            if self._refused.get(item.id) != str(error):
+                logger.warning("%s (%s) is not scheduled: %s", item.id, item.name, error)
+            self._refused[item.id] = str(error)
+            return None
+        self._refused.pop(item.id, None)
+        return trigger
 
     def _remove(self, job_id: str) -> None:
         try:

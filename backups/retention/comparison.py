@@ -61,13 +61,6 @@ def compare(
     spared = {verdict.uid for verdict in old_plan.keep}
     tonight_deletes = tuple(verdict for verdict in new_plan.delete if verdict.uid and verdict.uid in spared)
     by_until = tuple(fate for fate in new.fates.values() if fate.deleted_at and old.fates[fate.uid].deleted_at is None)
-    hold_now = _months(
-        (copy for copy in copies if not copy.flaw and stamp_of(copy.created) <= stamp_of(now)), new_policy
-    )
-    hold_old, hold_new = (
-        _months((verdict.candidate for verdict in made.keep if verdict.rank >= 0), new_policy)
-        for made in (old_plan, new_plan)
-    )
     return Comparison(
         old=old,
         new=new,
@@ -77,10 +70,21 @@ def compare(
         tonight_bytes=sum(verdict.candidate.size for verdict in tonight_deletes),
         by_until_deletes=by_until,
         by_until_bytes=sum(fate.size for fate in by_until),
-        months_lost=tuple(sorted(hold_now & hold_old - hold_new)),
+        months_lost=months_lost(copies, old_plan, new_plan, new_policy, now),
     )
 
 
-def _months(copies: Iterable[Candidate], policy: Policy) -> set[str]:
-    hours = wall_hours([stamp_of(copy.created) for copy in copies], policy.zone)
-    return {period_name("monthly", hour) for hour in hours}
+def months_lost(
+    copies: Iterable[Candidate], old_plan: Plan, new_plan: Plan, new_policy: Policy, now: datetime
+) -> tuple[str, ...]:
+    """The months that hold a good copy now, under the old plan also afterwards, and under the new one none any more."""
+
+    def months(found: Iterable[Candidate]) -> set[str]:
+        hours = wall_hours([stamp_of(copy.created) for copy in found], new_policy.zone)
+        return {period_name("monthly", hour) for hour in hours}
+
+    hold_now = months(copy for copy in copies if not copy.flaw and stamp_of(copy.created) <= stamp_of(now))
+    hold_old, hold_new = (
+        months(verdict.candidate for verdict in made.keep if verdict.rank >= 0) for made in (old_plan, new_plan)
+    )
+    return tuple(sorted(hold_now & hold_old - hold_new))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -23,8 +23,8 @@ from backups.retention import (
     plan,
     storage_stops,
 )
+from backups.retention.comparison import months_lost
 from backups.retention.guards import pair_stops
-from backups.retention.periods import period_name, stamp_of, wall_hours
 from backups.retention.simulation import expected_copies
 from backups.services.forecast import cleanup_times, pair_schedule
 from backups.services.options import effective_policy
@@ -303,11 +303,6 @@ class _Attempt:
         lost = tuple(verdict for verdict in _existing(self.new) if verdict.uid in kept)
         spared = tuple(verdict for verdict in _existing(self.old) if verdict.uid not in deleted)
         at_saved_limits = pair_stops(self.new.part, tonight.guards(self.tried, self.saved))
-        now = [copy for copy in tonight.candidates if not copy.flaw and copy.created <= tonight.now]
-        before, after = (
-            _months((verdict.candidate for verdict in made.keep if verdict.rank >= 0), self.new_policy)
-            for made in (self.old, self.new)
-        )
         return PairChange(
             pair=tonight.pair,
             rows=tonight.rows,
@@ -316,7 +311,7 @@ class _Attempt:
             new=self.new,
             lost=lost,
             spared=spared,
-            months_lost=tuple(sorted(_months(now, self.new_policy) & before - after)),
+            months_lost=months_lost(tonight.candidates, self.old, self.new, self.new_policy, tonight.now),
             stops=self.new.stops,
             more_stops=_more(self.old.stops, at_saved_limits, grew=len(lost) > len(spared)) if lost else (),
         )
@@ -368,8 +363,3 @@ def _storage_stops(attempts: Sequence[_Attempt], limits: Options, *, new: bool) 
 def _existing(made: Plan) -> list[Verdict]:
     """What a plan deletes of the copies there are now."""
     return [verdict for verdict in made.delete if verdict.uid]
-
-
-def _months(copies: Iterable[Candidate], policy: Policy) -> set[str]:
-    hours = wall_hours([stamp_of(copy.created) for copy in copies], policy.zone)
-    return {period_name("monthly", hour) for hour in hours}

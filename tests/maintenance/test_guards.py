@@ -16,7 +16,7 @@ from backups.services.protections import backup_pin, hold_place
 from backups.services.recovery import backups_recover
 from maintenance.approvals import PlanChangedError, plan_approve, plan_confirm, plan_preview, plan_reject, plans_waiting
 from maintenance.choices import PlanStatus
-from maintenance.models import CleanupPlan, MaintenanceRun
+from maintenance.models import MaintenanceRun
 from maintenance.plans import run_replay
 from scheduling.choices import RunOutcome, RunStatus, RunTrigger
 from scheduling.dispatch import scheduled_dispatch
@@ -119,20 +119,6 @@ def test_new_copies_may_each_replace_an_old_one(tmp_path: Path) -> None:
         add_backup(job, now() - timedelta(hours=age))
     run = clean_up()
     assert (run.outcome, run.result_json["deleted_count"]) == (RunOutcome.OK, 24)
-
-
-def test_copies_that_come_in_while_a_plan_waits_do_not_outweigh_it(tmp_path: Path) -> None:
-    job = make_job(tmp_path)
-    for age in range(40, 20, -1):
-        add_backup(job, now() - timedelta(days=age))
-    clean_up()
-    options_update(retention={"keep_last": 3})
-    assert clean_up().outcome == RunOutcome.NEEDS_APPROVAL
-    for plan in CleanupPlan.objects.all():
-        plan.pairs.update(planned_at=now() - timedelta(days=20, hours=1))
-    days(job, 19)
-    assert clean_up().outcome == RunOutcome.NEEDS_APPROVAL
-    assert left() == 39
 
 
 def test_one_pair_that_waits_does_not_keep_the_others_from_being_cleaned_up(tmp_path: Path) -> None:
