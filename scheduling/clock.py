@@ -53,16 +53,15 @@ class CronsimTrigger(BaseTrigger):  # type: ignore[misc]  # APScheduler carries 
         self.zone = zone
 
     def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime:
-        """The fire after the previous one, or after `now` for a new schedule.
+        """The fire (UTC) after the previous one, or after `now` for a new schedule.
 
         Of fires that have passed since the previous one only the newest is named, so that a long downtime costs no
         more than a short one.
         """
         cron = parse_cron(self.expression)
-        fire = cron.next_after(previous_fire_time or now, self.zone)
-        if fire >= now:
-            return fire
-        return max(fire, cron.last_at_or_before(now, self.zone))
+        # Two times of one zone are compared by the wall clock, which shows some of them twice.
+        fire = cron.next_after(previous_fire_time or now, self.zone).astimezone(UTC)
+        return fire if fire >= now else max(fire, cron.last_at_or_before(now, self.zone).astimezone(UTC))
 
     def __getstate__(self) -> dict[str, str]:
         return {"expression": self.expression, "zone": self.zone}

@@ -7,9 +7,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
+from scheduling.clock_shifts import shifts_between
 from scheduling.cron import load_zone
 
 MAX_BLACKOUTS = 100
+DAYS_AHEAD = 4
+"""A window opens every day, but for one that a gap of the clocks covers, and a day that a zone left out."""
 
 _DAYS = re.compile(r"(\d{4}-\d{2}-\d{2})(?:\.\.(\d{4}-\d{2}-\d{2}))?", re.ASCII)
 
@@ -57,40 +60,22 @@ class Rules:
         return start <= local < end if start < end else local >= start or local < end
 
     def opens_at(self, moment: datetime) -> datetime:
-        """`moment` itself when the window is open, else the next instant (UTC) at which it opens.
+        """`moment` itself when the window is open, else the next instant (UTC) at which it is.
 
-        An opening inside a spring gap is the first instant after it; in an autumn fold the first of the two.
+        An opening that a gap leaves out is the first valid instant, if the window is still open then; a fold may open
+        it for a second time.
         """
         if self.is_open(moment):
             return moment
         assert self.window is not None  # noqa: S101 - without a window it is always open
         zone = load_zone(self.zone)
-        day = moment.astimezone(zone).date()
-        for ahead in range(3):
-            local = datetime.combine(day + timedelta(days=ahead), self.window[0], zone)
-            # Through UTC and back, so that a time that a gap left out becomes the instant after it.
-            opening = local.astimezone(UTC)
-            if opening.astimezone(zone).replace(tzinfo=None) != local.replace(tzinfo=None):
-                opening = _gap_end(local)
-            if opening > moment:
-                return opening
-        raise AssertionError("unreachable: a window opens every day")
-
-
-def _gap_end(local: datetime) -> datetime:
-    """The first instant after the gap that this local time lies in."""
-    zone = local.tzinfo
-    before = local.replace(fold=0).utcoffset()
-    # Read with the offset from before the gap, a time in it names an instant less than the gap's length after its end.
-    high = local.replace(fold=0).astimezone(UTC)
-    low = high - timedelta(days=1)
-    while high - low > timedelta(seconds=1):
-        middle = low + (high - low) / 2
-        if middle.astimezone(zone).utcoffset() == before:
-            low = middle
-        else:
-            high = middle
-    return high.replace(microsecond=0)
+        today = moment.astimezone(zone).date()
+        # It opens when the wall clock comes to its start, or is put forward or back into it.
+        openings = [shift.at for shift in shifts_between(zone, moment, moment + timedelta(days=DAYS_AHEAD))]
+        for day in (today + timedelta(days=ahead) for ahead in range(DAYS_AHEAD)):
+            local = datetime.combine(day, self.window[0], zone)
+            openings += [local.replace(fold=fold).astimezone(UTC) for fold in (0, 1)]
+        return min(opening for opening in openings if opening >= moment and self.is_open(opening))
 
 
 def blackouts_parse(texts: Iterable[str]) -> tuple[Days, ...]:
