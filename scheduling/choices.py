@@ -67,3 +67,12 @@ class LogLevel(TextChoices):
     INFO = "info", "Info"
     WARNING = "warning", "Warning"
     ERROR = "error", "Error"
+
+
+class ProcessRole(TextChoices):
+    """What a process at work on the database is there for."""
+
+    SCHEDULER = "scheduler", "Active scheduler"
+    STANDBY = "standby", "Standby scheduler"
+    WORKER = "worker", "Worker"
+    COMMAND = "command", "Command"

@@ -41,11 +41,12 @@ class RunFailedError(Exception):
 
 
 class RunStoppedError(Exception):
-    """The run was asked to stop and did; `figures` say what it had done until then."""
+    """The run was asked to stop and did; `figures` and the sentence `done` say what it had done until then."""
 
-    def __init__(self, figures: dict[str, Any] | None = None) -> None:
+    def __init__(self, figures: dict[str, Any] | None = None, *, done: str = "") -> None:
         super().__init__()
         self.figures = figures or {}
+        self.done = done
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +64,10 @@ class RunContext:
 
     def log(self, level: str, text: str) -> None:
         self.run_log.add(LogLevel(level), text)
+
+    def hide(self, secret: str) -> None:
+        """Keep a secret out of the log, the message and the figures from now on, however it comes to be in them."""
+        self.run_log.mask.hide(secret)
 
     def info(self, text: str) -> None:
         self.log(LogLevel.INFO, text)

@@ -12,7 +12,7 @@ from scheduling.choices import BY_ITSELF, Overlap, RunTrigger
 from scheduling.context import Echo, Now
 from scheduling.cron import ScheduleError, parse_cron
 from scheduling.executing import execute_run
-from scheduling.job_rules import job_rules, skip_reason
+from scheduling.job_rules import start_after
 from scheduling.ledger import run_record
 from scheduling.registry import RunKind, get_kind
 
@@ -71,9 +71,10 @@ def dispatch_run(
             logger.info("%s is disabled or no longer scheduled: nothing recorded", item.id)
             return None
         slot = (slot or _slot(item)) if trigger == RunTrigger.SCHEDULE else None
-        skip = skip or skip_reason(job, now()) or _overlap(kind, job, trigger)
-        opens_at = job_rules(job).opens_at(max(not_before or now(), now()))
-        not_before = opens_at if opens_at > now() else not_before
+        due = now()
+        starts, reason = start_after(job, max(not_before or due, due))
+        not_before = starts if starts > due else not_before
+        skip = skip or reason or _overlap(kind, job, trigger)
     run = run_record(
         kind=kind,
         job=job,

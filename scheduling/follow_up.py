@@ -7,11 +7,11 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ValidationError
-from django.db import IntegrityError, transaction
+from django.db import InterfaceError, OperationalError, transaction
 from django.utils import timezone
 
 from scheduling.choices import FAILING, RunStatus, RunTrigger
-from scheduling.registry import all_kinds
+from scheduling.registry import all_kinds, get_kind
 
 if TYPE_CHECKING:
     from scheduling.context import Now
@@ -21,17 +21,21 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def run_follow_up(*, kind: RunKind, run: Run, status: RunStatus, now: Now = timezone.now) -> None:
+def run_follow_up(
+    *, kind: RunKind, run: Run, status: RunStatus, now: Now = timezone.now, may_retry: bool = True
+) -> None:
     """Record what follows from a run that has just ended with `status`, in the transaction that ended it.
 
-    A failed or lost run is retried as its job says, as a new row. Otherwise the jobs that run after this one are
-    queued when it succeeded, and recorded as skipped when it did not.
+    A failed or lost run is retried as its job says now, as a new row. Otherwise the jobs that run after this one are
+    queued when it succeeded, and recorded as skipped when it did not. After a skipped run they are told when the job
+    has no other run open whose end will tell them.
     """
-    job: Any = run.job  # type: ignore[attr-defined]  # each kind's own
+    # Read anew: the job may have been changed, or deleted, during the hours that the run took.
+    job: Any = kind.job_model.objects.filter(pk=run.job_id).first()  # type: ignore[attr-defined]  # each kind's own
     if job is None:
         return
-    if _is_to_be_retried(kind, run, job, status):
-        _record(
+    if may_retry and _is_to_be_retried(kind, run, job, status):
+        retry = _record(
             kind,
             job.pk,
             trigger=RunTrigger.RETRY,
@@ -41,15 +45,46 @@ def run_follow_up(*, kind: RunKind, run: Run, status: RunStatus, now: Now = time
             not_before=now() + timedelta(minutes=job.retry_delay),
             now=now,
         )
+        if retry is not None:
+            return
+    model: Any = kind.run_model
+    if status == RunStatus.SKIPPED and model.objects.filter(job=job).open().exists():
         return
-    skip = (
-        ""
-        if status == RunStatus.SUCCEEDED
-        else f"{run.job_name} did not succeed (run {run.pk}), so this did not follow."
-    )
+    _tell_followers(kind, run, job, status, now)
+
+
+def _tell_followers(kind: RunKind, run: Run, job: Any, status: RunStatus, now: Now) -> None:
+    skip = ""
+    if status != RunStatus.SUCCEEDED:
+        how = "was skipped" if status == RunStatus.SKIPPED else "did not succeed"
+        skip = f"{run.job_name} {how} (run {run.pk}), so this did not follow."
+    before: set[str] | None = None
     for follower in all_kinds():
-        for job_id in follower.job_model.objects.filter(run_after=f"{kind.kind}:{job.pk}").values_list("pk", flat=True):
-            _record(follower, job_id, trigger=RunTrigger.AFTER, skip=skip, now=now)
+        followers = follower.job_model.objects.filter(run_after=f"{kind.kind}:{job.pk}")
+        for job_id in followers.order_by("pk").values_list("pk", flat=True):
+            before = _jobs_before(job) if before is None else before
+            if f"{follower.kind}:{job_id}" not in before:
+                _record(follower, job_id, trigger=RunTrigger.AFTER, skip=skip, now=now)
+            elif status != RunStatus.SKIPPED:
+                circle = f"{run.job_name} runs after this job and this job after it: it would never end."
+                _record(follower, job_id, trigger=RunTrigger.AFTER, skip=skip or circle, now=now)
+
+
+def _jobs_before(job: Any) -> set[str]:
+    """The ids of the jobs that this one follows, directly or not; its own among them when they go round in a circle."""
+    found: set[str] = set()
+    current = job.run_after
+    while current and current not in found:
+        found.add(current)
+        name, _, pk = current.partition(":")
+        try:
+            job_model = get_kind(name).job_model
+        except LookupError:
+            break
+        current = (
+            job_model.objects.filter(pk=int(pk)).values_list("run_after", flat=True).first() if pk.isdecimal() else ""
+        )
+    return found
 
 
 def _is_to_be_retried(kind: RunKind, run: Run, job: Any, status: RunStatus) -> bool:
@@ -62,10 +97,21 @@ def _is_to_be_retried(kind: RunKind, run: Run, job: Any, status: RunStatus) -> b
     )
 
 
-def _record(kind: RunKind, job_id: int, **request: Any) -> None:
-    """Record it, or say why not: that must not keep the run that has ended from being closed."""
+def _record(kind: RunKind, job_id: int, **request: Any) -> Run | None:
+    """Record it, as skipped when another run of the job is in its way; None when nothing was recorded.
+
+    Whatever goes wrong is written to the log: it must not keep the run that has ended from being closed.
+    """
     try:
         with transaction.atomic():
-            kind.execute(job_id, inline=False, **request)
-    except (ValidationError, IntegrityError) as error:
-        logger.warning("no %s run of job %s follows: %s", request["trigger"], job_id, error)
+            return kind.execute(job_id, inline=False, **request)
+    except (OperationalError, InterfaceError):
+        raise
+    except ValidationError as error:
+        if request.get("skip"):
+            logger.warning("no %s run of job %s follows: %s", request["trigger"], job_id, error)
+            return None
+        return _record(kind, job_id, **request | {"skip": " ".join(error.messages)})
+    except Exception:
+        logger.exception("no %s run of job %s follows", request["trigger"], job_id)
+        return None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from django.db import DatabaseError, close_old_connections, connections
 from django.utils import timezone
 
+from scheduling import holders
 from scheduling.choices import ACTIVE, RunStatus
 from scheduling.database_clock import database_now
 from scheduling.hosts import host_seen
@@ -40,6 +41,8 @@ class LiveRun:
     stop: StopSignal
     run_log: RunLog
     progress: Progress = field(default_factory=Progress)
+    # Its work is done, and its end is being written down: the fence guards that, with or without a lease.
+    is_closing: bool = False
 
     def report(self) -> None:
         """Write down pending log lines and progress."""
@@ -52,6 +55,8 @@ class LiveRun:
 
 _live: set[LiveRun] = set()
 _lock = threading.Lock()
+# Set while there are runs to look after: until then a keeper's threads sleep.
+_busy = threading.Event()
 
 
 def live_runs() -> list[LiveRun]:
@@ -60,17 +65,22 @@ def live_runs() -> list[LiveRun]:
 
 
 @contextmanager
-def kept(live: LiveRun) -> Iterator[None]:
-    """Let this process's keeper, if it has one, look after the run."""
+def kept(live: LiveRun, *, claimed_at: float) -> Iterator[None]:
+    """Let this process's keeper, if it has one, look after the run that was claimed `claimed_at` this time of
+    `elapsed`.
+    """
     if Keeper.is_on:
-        live.stop.renewed(elapsed())
+        _renewed(live, claimed_at)
     with _lock:
         _live.add(live)
+        _busy.set()
     try:
         yield
     finally:
         with _lock:
             _live.discard(live)
+            if not _live:
+                _busy.clear()
 
 
 class Keeper:
@@ -101,14 +111,20 @@ class Keeper:
     def __exit__(self, *_: object) -> None:
         Keeper.is_on = False
         self._ended.set()
+        with _lock:
+            _busy.set()
         for thread in self._threads:
             thread.join(timeout=2)
+        with _lock:
+            if not _live:
+                _busy.clear()
 
     def _loop(self, seconds: float, step: Callable[[], None]) -> None:
         try:
             while not self._ended.wait(seconds):
-                if not live_runs():
-                    continue
+                _busy.wait()
+                if self._ended.is_set():
+                    return
                 try:
                     step()
                 except DatabaseError:
@@ -137,7 +153,8 @@ class Keeper:
     def _watch(self) -> None:
         for live in live_runs():
             live.stop.escalate()
-            if live.stop.reason == StopReason.LEASE and live.stop.is_overdue:
+            # Whatever else it was asked to stop for. Where there is no other host, the lock says enough.
+            if live.stop.is_overdue and not live.is_closing and holders.other_hosts_possible():
                 logger.critical(
                     "run %s does not stop, and its lease is ending: this process ends, so that no other runs beside it",
                     live.run.pk,
@@ -156,9 +173,17 @@ def leases_renew(runs: list[LiveRun]) -> None:
     kept_ids = None if renewed == len(runs) else set(mine.values_list("pk", flat=True))
     for live in runs:
         if kept_ids is None or live.run.pk in kept_ids:
-            live.stop.renewed(at)
+            _renewed(live, at)
         elif live in live_runs():
             live.stop.ask(StopReason.LEASE)
+
+
+def _renewed(live: LiveRun, at: float) -> None:
+    """Let the run go on until its lease nears its end. Where no other host could take over, it goes on regardless:
+    a machine that slept has lost nothing.
+    """
+    if holders.other_hosts_possible():
+        live.stop.renewed(at)
 
 
 def _hear_cancels(runs: list[LiveRun]) -> None:

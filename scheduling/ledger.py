@@ -1,6 +1,4 @@
-"""The run ledger: every transition of a run, as a conditional update that names what it expects, and `execute_run`
-around them.
-"""
+"""The run ledger: every transition of a run, as a conditional update that names what it expects."""
 
 from __future__ import annotations
 
@@ -10,7 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ValidationError
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, InterfaceError, OperationalError, connection, transaction
 from django.db.models import BooleanField, Case, F, When
 from django.utils import timezone
 
@@ -18,8 +16,10 @@ from scheduling import holders
 from scheduling.choices import ACTIVE, BY_ITSELF, RunStatus, RunTrigger
 from scheduling.context import Now, RunResult, RunStoppedError
 from scheduling.database_clock import database_now
+from scheduling.deadlocks import is_deadlock, through_deadlocks
+from scheduling.engine.delivery import run_deliver
 from scheduling.follow_up import run_follow_up
-from scheduling.job_rules import job_rules, pause_reason
+from scheduling.job_rules import Hold, hold_of
 from scheduling.registry import RunKind, all_kinds, get_kind
 from scheduling.stopping import LEASE_SECONDS
 
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-FINISH_RETRIES_SECONDS = (0.5, 2, 8)
 RECORD_ATTEMPTS = 5
-# A run that was recorded this long after its instant says so.
-LATE = timedelta(minutes=1)
+# The same request by the same person within this time is the same click.
+SAME_CLICK = timedelta(seconds=3)
+CLICKED = (RunTrigger.MANUAL, RunTrigger.API)
 LOST_MESSAGE = (
     "The process that ran this ended before it could record how it went (killed, crashed, or the machine restarted). "
     "Run it again."
@@ -59,10 +59,13 @@ def run_record(
     """Record a queued run of `job`, or with a reason to `skip` a skipped one, and return it.
 
     The table's constraints decide: a slot that has its run already gives that run back; with another run waiting, a
-    request by hand gives the waiting run back and a scheduled one is recorded as skipped. Raises
+    request by hand gives the waiting run back and a scheduled one is recorded as skipped. A waiting run that is held
+    back (by a pause, a window, the delay of a retry) makes way for a request by hand, which nothing holds back. What
+    someone asks for twice within `SAME_CLICK` is one run, also when that has started in between. Raises
     `AnotherRunWaitsError` when the waiting run has other `params`: it would not do what is asked for.
     """
     model: Any = kind.run_model
+    at: datetime = extra.get("queued_at") or timezone.now()
     values = {
         "job": job,
         "job_name": job_name,
@@ -72,14 +75,9 @@ def run_record(
         "params": params or {},
         **extra,
     }
-    state: dict[str, Any] = {"status": RunStatus.QUEUED}
-    if skip:
-        state = {"status": RunStatus.SKIPPED, "finished_at": timezone.now(), "message": skip}
     for attempt in range(RECORD_ATTEMPTS):
         try:
-            with transaction.atomic():
-                created: Run = model.objects.create(**state, **values)
-                return created
+            return _create(kind, values, skip, at)
         except IntegrityError:
             if attempt == RECORD_ATTEMPTS - 1:
                 raise
@@ -89,19 +87,43 @@ def run_record(
                 f"{job_name} is waiting to start already (run {found.pk}), with something else to do. "
                 "Try again when that has run."
             )
-        if found is not None:
-            return found
-        # Either a run is waiting and this one is to be skipped, or what was in the way has just gone: then once more.
+        # Another request may change what is in the way at any of these steps: then once more, from the start.
         with suppress(IntegrityError), transaction.atomic():
-            if model.objects.filter(job=job).queued().exists():
-                skipped: Run = model.objects.create(
-                    status=RunStatus.SKIPPED,
-                    finished_at=timezone.now(),
-                    message=f"An earlier run of {job_name} was still waiting, so this one was not added.",
-                    **values,
-                )
-                return skipped
+            if found is None:
+                if slot is not None and model.objects.filter(job=job).queued().exists():
+                    return _create(
+                        kind, values, f"An earlier run of {job_name} was still waiting, so this one was not added.", at
+                    )
+            elif slot is not None or trigger in BY_ITSELF or hold_of(found, job, at) is None:
+                return found
+            else:
+                way = f"{job_name} was started by hand{f' by {requested_by}' if requested_by else ''} instead."
+                if _skip_queued(kind=kind, run_id=found.pk, message=way, at=at, leads_on=False):
+                    return _create(kind, values, "", at)
     raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _create(kind: RunKind, values: dict[str, Any], skip: str, at: datetime) -> Run:
+    model: Any = kind.run_model
+    state: dict[str, Any] = {"status": RunStatus.QUEUED}
+    if skip:
+        state = {"status": RunStatus.SKIPPED, "finished_at": at, "message": skip}
+    with transaction.atomic():
+        if values["requested_by"] and values["trigger"] in CLICKED and (clicked := _same_click(kind, values, at)):
+            return clicked
+        created: Run = model.objects.create(**state, **values)
+        run_deliver(created)
+        if skip:
+            run_follow_up(kind=kind, run=created, status=RunStatus.SKIPPED, now=lambda: at)
+    return created
+
+
+def _same_click(kind: RunKind, values: dict[str, Any], at: datetime) -> Run | None:
+    _lock_job(kind, pk=values["job"].pk)
+    model: Any = kind.run_model
+    same = {name: values.get(name) for name in ("job", "trigger", "requested_by", "parent")}
+    runs = model.objects.open().filter(**same, queued_at__gt=at - SAME_CLICK, queued_at__lte=at + SAME_CLICK)
+    return next((run for run in runs if run.params == values["params"]), None)
 
 
 def _in_the_way(model: Any, job: Any, slot: datetime | None) -> Run | None:
@@ -115,12 +137,14 @@ def run_claim(*, kind: RunKind, run_id: int, holder: str, now: Now = timezone.no
     """Turn a queued run into a running one for `holder`.
 
     None when it is no longer queued, when what it needs is taken, or when it may not start yet: then it stays queued,
-    for the next opening of its job's run window if that is what it waits for.
+    for the next opening of its job's run window if that is what it waits for. One that may not start at all any more
+    is skipped, with the reason.
     """
     model: Any = kind.run_model
     at = now()
     try:
         with transaction.atomic():
+            _lock_job(kind, runs=run_id)
             claimed = (
                 model.objects.filter(pk=run_id, status=RunStatus.QUEUED)
                 .exclude(not_before__gt=at)
@@ -136,32 +160,51 @@ def run_claim(*, kind: RunKind, run_id: int, holder: str, now: Now = timezone.no
             if not claimed:
                 return None
             run: Run = model.objects.select_related("job").get(pk=run_id)
-            _refuse_early_start(run, at)
+            hold = hold_of(run, run.job, at)  # type: ignore[attr-defined]  # each kind's own
+            if hold is not None:
+                raise _HeldBackError(hold)  # noqa: TRY301 - what rolls the claim back
             kind.claim(run)
+            # Read again now that all is held: a wait for the run before, or for a process to go on, is no part of it.
+            run.started_at = now()
+            model.objects.filter(pk=run_id).update(started_at=run.started_at)
             return run
     except IntegrityError:
         return None
-    except _TooEarlyError as early:
-        if early.not_before is not None:
-            model.objects.filter(pk=run_id, status=RunStatus.QUEUED).update(not_before=early.not_before)
+    except OperationalError as error:
+        if not is_deadlock(error):
+            raise
+        return None
+    except _HeldBackError as held:
+        if held.hold.skip:
+            _skip_queued(kind=kind, run_id=run_id, message=held.hold.skip, at=at)
+        elif held.hold.until is not None:
+            model.objects.filter(pk=run_id, status=RunStatus.QUEUED).update(not_before=held.hold.until)
         return None
 
 
-class _TooEarlyError(Exception):
-    def __init__(self, not_before: datetime | None) -> None:
+def _lock_job(kind: RunKind, **which: int) -> None:
+    """Let claims and ends of one job's runs follow each other: at once, each could wait for the other's index entry."""
+    if connection.features.has_select_for_update_of:
+        jobs = kind.job_model.objects.filter(**which).order_by()
+        list(jobs.select_for_update(no_key=True, of=("self",)).values_list("pk"))
+
+
+class _HeldBackError(Exception):
+    def __init__(self, hold: Hold) -> None:
         super().__init__()
-        self.not_before = not_before
+        self.hold = hold
 
 
-def _refuse_early_start(run: Run, at: datetime) -> None:
-    job: Any = run.job  # type: ignore[attr-defined]  # each kind's own
-    if run.trigger not in BY_ITSELF or job is None:
-        return
-    if pause_reason(job, at):
-        raise _TooEarlyError(None)
-    opens_at = job_rules(job).opens_at(at)
-    if opens_at > at:
-        raise _TooEarlyError(opens_at)
+def _skip_queued(*, kind: RunKind, run_id: int, message: str, at: datetime, leads_on: bool = True) -> bool:
+    """Skip a run that waits; False when it has started or ended. `leads_on`: nothing comes in its place."""
+    model: Any = kind.run_model
+    with transaction.atomic():
+        skipped = model.objects.filter(pk=run_id, status=RunStatus.QUEUED).update(
+            status=RunStatus.SKIPPED, message=message, finished_at=at
+        )
+        if skipped and leads_on:
+            run_follow_up(kind=kind, run=model.objects.get(pk=run_id), status=RunStatus.SKIPPED, now=lambda: at)
+    return bool(skipped)
 
 
 def run_finish(*, kind: RunKind, run: Run, status: RunStatus, result: RunResult, now: Now = timezone.now) -> bool:
@@ -169,19 +212,37 @@ def run_finish(*, kind: RunKind, run: Run, status: RunStatus, result: RunResult,
 
     What follows from it, a retry or the jobs that run after this one, is recorded in the same transaction.
     """
+    return _end(
+        kind=kind,
+        run=run,
+        now=now,
+        status=status,
+        outcome=result.outcome if status == RunStatus.SUCCEEDED else "",
+        message=result.message,
+        result_json=result.figures,
+    )
+
+
+def _end(*, kind: RunKind, run: Run, status: RunStatus, now: Now, **values: Any) -> bool:
+    """End an active run of the fence that `run` has, give back what it took, and record what follows."""
+    return through_deadlocks(lambda: _end_once(kind=kind, run=run, status=status, now=now, **values))
+
+
+def _end_once(*, kind: RunKind, run: Run, status: RunStatus, now: Now, **values: Any) -> bool:
     model: Any = kind.run_model
     with transaction.atomic():
-        closed: int = model.objects.filter(pk=run.pk, status__in=ACTIVE, fence=run.fence).update(
-            status=status,
-            outcome=result.outcome if status == RunStatus.SUCCEEDED else "",
-            message=result.message,
-            result_json=result.figures,
-            finished_at=now(),
-        )
-        if closed:
-            kind.release(run)
-            run_follow_up(kind=kind, run=run, status=status, now=now)
-    return bool(closed)
+        _lock_job(kind, runs=run.pk)
+        held = model.objects.filter(pk=run.pk, fence=run.fence)
+        values |= {"status": status, "finished_at": now()}
+        # Two updates rather than a look beforehand: what a person asked to stop is not tried again, even when it
+        # failed before it had heard of that.
+        ended = held.filter(status=RunStatus.RUNNING).update(**values)
+        was_cancelled = not ended and bool(held.filter(status=RunStatus.CANCELLING).update(**values))
+        if not ended and not was_cancelled:
+            return False
+        kind.release(run)
+        run_follow_up(kind=kind, run=run, status=status, now=now, may_retry=not was_cancelled)
+    return True
 
 
 def run_confirm(*, kind: RunKind, run: Run) -> None:
@@ -198,10 +259,14 @@ def run_confirm(*, kind: RunKind, run: Run) -> None:
 def run_cancel_queued(*, kind: RunKind, run_id: int, message: str, by: str = "") -> bool:
     """Cancel a run that has not started; False when it has."""
     model: Any = kind.run_model
-    updated: int = model.objects.filter(pk=run_id, status=RunStatus.QUEUED).update(
-        status=RunStatus.CANCELLED, message=message, cancelled_by=by, finished_at=timezone.now()
-    )
-    return bool(updated)
+    with transaction.atomic():
+        cancelled = model.objects.filter(pk=run_id, status=RunStatus.QUEUED).update(
+            status=RunStatus.CANCELLED, message=message, cancelled_by=by, finished_at=timezone.now()
+        )
+        if cancelled:
+            cancelled_run = model.objects.get(pk=run_id)
+            run_follow_up(kind=kind, run=cancelled_run, status=RunStatus.CANCELLED, now=timezone.now)
+    return bool(cancelled)
 
 
 def run_cancel(*, kind: RunKind, run_id: int, by: str) -> RunStatus | None:
@@ -249,13 +314,13 @@ def runs_mark_lost() -> int:
         for run in model.objects.active().select_related("job").annotate(lease_expired=expired):
             if _is_alive(run):
                 continue
-            with transaction.atomic():
-                marked = model.objects.filter(pk=run.pk, status__in=ACTIVE, fence=run.fence).update(
-                    status=RunStatus.LOST, message=LOST_MESSAGE, finished_at=timezone.now()
-                )
-                if marked:
-                    kind.release(run)
-                    run_follow_up(kind=kind, run=run, status=RunStatus.LOST)
+            try:
+                marked = _end(kind=kind, run=run, status=RunStatus.LOST, message=LOST_MESSAGE, now=timezone.now)
+            except (OperationalError, InterfaceError):
+                raise
+            except Exception:
+                logger.exception("%s run %s is lost, and cannot be marked as such", kind.label, run.pk)
+                continue
             if marked:
                 lost += 1
                 logger.warning("%s run %s (%s) is lost: its process is gone", kind.label, run.pk, run.job_name)
@@ -264,7 +329,8 @@ def runs_mark_lost() -> int:
 
 
 def _is_alive(run: Any) -> bool:
-    if run.host in ("", holders.host_id()):
+    # Without a lease it was started by a version that had none.
+    if run.host in ("", holders.host_id()) or run.lease_until is None:
         return holders.is_held(run.holder)
     return holders.other_hosts_possible() and not run.lease_expired
 

@@ -19,6 +19,45 @@ class Execute(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Taken:
+    """Something that a queued run needs and another run is at, such as “target etc”."""
+
+    what: str
+    run: Run
+
+
+def _nothing_taken(_run: Any) -> list[Taken]:
+    return []
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedSchedule:
+    """A schedule in force that `count` jobs of a kind have: `first` is one of them, called `name`.
+
+    `storage` is the storage that all of them work on, None for every storage; `copies` says that they make copies,
+    `deletes` that they decide which copies go.
+    """
+
+    kind: str
+    schedule: str
+    zone: str
+    count: int
+    first: int
+    name: str
+    storage: int | None
+    copies: bool = False
+    deletes: bool = False
+
+
+def _no_schedules(_besides: int | None, _storage: int | None, _limit: int) -> list[SharedSchedule]:
+    return []
+
+
+def _never(_job_type: str) -> bool:
+    return False
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunKind:
     """What one app brings for its kind of run.
 
@@ -28,7 +67,10 @@ class RunKind:
     narrows a queryset of queued runs to those for which nothing they need is taken; `items` yields every job's
     schedule; `revision` changes whenever a job row does; `may_retry` says whether a failed run of
     this sort may be tried again by itself. `figures_template` renders the kind's own part of a run's page;
-    `view_permission` lets a user see these runs, `run_permission` start, repeat and cancel them.
+    `view_permission` lets a user see these runs, `run_permission` start, repeat and cancel them; `taken` says what a
+    queued run needs that runs of other jobs are at; `shared_schedules` gives up to so many schedules in force, without
+    the job and those of the storage first that it is called with; `is_cleanup` says whether a type of job decides which
+    copies go.
     """
 
     kind: str
@@ -47,6 +89,9 @@ class RunKind:
     figures_template: str
     view_permission: str
     run_permission: str
+    taken: Callable[[Any], Iterable[Taken]] = _nothing_taken
+    shared_schedules: Callable[[int | None, int | None, int], Iterable[SharedSchedule]] = _no_schedules
+    is_cleanup: Callable[[str], bool] = _never
 
     @property
     def job_model(self) -> Any:

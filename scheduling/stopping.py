@@ -10,12 +10,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from enum import StrEnum
 
-LEASE_SECONDS = 60.0
-RENEW_SECONDS = 10.0
+from django.conf import settings
+
+LEASE_SECONDS = float(settings.KEEPWELL_LEASE_SECONDS)
+RENEW_SECONDS = LEASE_SECONDS / 6
 # Without a renewal for this long the holder stops itself, well before another host may call its run lost.
-SELF_STOP_SECONDS = 40.0
+SELF_STOP_SECONDS = LEASE_SECONDS * 2 / 3
 TERMINATE_AFTER_SECONDS = 5.0
 KILL_AFTER_SECONDS = 15.0
+LOOK_SECONDS = 0.25
 
 
 class StopReason(StrEnum):
@@ -71,6 +74,16 @@ class StopSignal(threading.Event):
                 self.ask(StopReason.TIME_LIMIT)
         return super().is_set()
 
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it is set; looked at as `is_set` does, so that no other thread need turn for it."""
+        until = None if timeout is None else time.monotonic() + timeout
+        while not self.is_set():
+            left = LOOK_SECONDS if until is None else min(LOOK_SECONDS, until - time.monotonic())
+            if left <= 0:
+                return False
+            super().wait(left)
+        return True
+
     @property
     def is_overdue(self) -> bool:
         """Whether the lease is about to end, or has ended, under work that does not stop."""
@@ -97,5 +110,5 @@ class StopSignal(threading.Event):
         for group in list(self._groups):
             if self._signalled.get(group) != due:
                 self._signalled[group] = due
-                with suppress(ProcessLookupError):
+                with suppress(ProcessLookupError, PermissionError):
                     os.killpg(group, due)

@@ -15,19 +15,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import IntegrityError, connection
+from django.db import IntegrityError, OperationalError, connection
 from django.utils import timezone
 
 from backups.models import BackupRunTarget
 from maintenance.models import MaintenanceJob, MaintenanceRun
-from scheduling import holders, worker
-from scheduling.choices import RunStatus, RunTrigger
+from scheduling import holders, worker, worker_process
+from scheduling.choices import LogLevel, RunStatus, RunTrigger
 from scheduling.context import RunContext, RunResult
 from scheduling.executing import execute_run
 from scheduling.ledger import run_claim, run_finish, run_record, runs_mark_lost
 from scheduling.registry import get_kind, register_kind
 from scheduling.run_log import RunLog
-from scheduling.worker import SchedulerProcess, Worker
+from scheduling.scheduler_process import SchedulerProcess
+from scheduling.worker import Worker
 from tests.factories import (
     BackupJobFactory,
     BackupRunFactory,
@@ -89,14 +90,21 @@ def test_an_exception_with_text_that_no_database_takes_is_still_a_failed_run(
     assert run.message.isprintable()
 
 
-def test_lines_whose_write_was_done_but_not_confirmed_are_not_a_failure() -> None:
+def test_lines_whose_write_was_done_but_not_confirmed_are_not_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     run = record(MaintenanceJobFactory())
     log = RunLog(log_model=get_kind("maintenance").log_model, run_id=run.pk)
-    log.add("info", "first")  # type: ignore[arg-type]
-    pending = list(log._pending)
-    log.flush()
-    log._pending = pending
-    log.add("info", "second")  # type: ignore[arg-type]
+    log.add(LogLevel.INFO, "first")
+    write = log._write
+
+    def unconfirmed(batch: Any) -> None:
+        write(batch)
+        raise OperationalError("the connection was lost after the statement")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(log, "_write", unconfirmed)
+        with pytest.raises(OperationalError):
+            log.flush()
+    log.add(LogLevel.INFO, "second")
     log.flush()
     assert list(run.log_lines.values_list("text", flat=True)) == ["first", "second"]
 
@@ -211,12 +219,12 @@ def test_a_worker_that_cannot_carry_runs_out_pauses_instead_of_spinning(monkeypa
 
 
 def test_the_loop_outlives_what_it_does_not_expect(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "PAUSE_SECONDS", 0)
+    monkeypatch.setattr(worker_process, "PAUSE_SECONDS", 0)
 
     def broken() -> int:
         raise PermissionError("holders")
 
-    monkeypatch.setattr(worker, "runs_mark_lost", broken)
+    monkeypatch.setattr(worker_process, "runs_mark_lost", broken)
     SchedulerProcess()._turn()
 
 

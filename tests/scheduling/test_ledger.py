@@ -3,11 +3,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from django.db import IntegrityError, connection, transaction
+from django.utils import timezone
 
 from maintenance.models import MaintenanceJob, MaintenanceRun
 from scheduling import holders
@@ -23,8 +24,8 @@ from scheduling.ledger import (
     runs_recover,
 )
 from scheduling.registry import get_kind, register_kind
-from scheduling.run_log import MAX_LINES
-from tests.factories import BackupRunFactory, MaintenanceJobFactory, MaintenanceRunFactory
+from scheduling.run_log import HEAD_LINES, TAIL_LINES
+from tests.factories import BackupRunFactory, HostFactory, MaintenanceJobFactory, MaintenanceRunFactory
 
 pytestmark = pytest.mark.django_db
 SLOT = datetime(2026, 11, 24, 3, tzinfo=UTC)
@@ -266,17 +267,34 @@ def test_a_run_whose_process_is_gone_is_lost_and_one_that_is_held_is_not() -> No
 
 def test_a_run_of_another_host_is_judged_only_where_there_can_be_no_other_host() -> None:
     """A SQLite file that was copied to another data folder brings no process along; PostgreSQL may serve two hosts."""
-    run = MaintenanceRunFactory(running=True, host="f" * 16, holder=f"{'f' * 16}.{'0' * 24}")
+    there = {"running": True, "host": "f" * 16, "holder": f"{'f' * 16}.{'0' * 24}"}
+    leased = MaintenanceRunFactory(lease_until=timezone.now() + timedelta(minutes=1), **there)
+    expired = MaintenanceRunFactory(lease_until=timezone.now() - timedelta(minutes=1), **there)
     lost = runs_recover()
+    for run in (leased, expired):
+        run.refresh_from_db()
+    assert expired.status == RunStatus.LOST
+    expected = (1, RunStatus.RUNNING) if connection.vendor == "postgresql" else (2, RunStatus.LOST)
+    assert (lost, leased.status) == expected
+
+
+@pytest.mark.parametrize(("silent", "status"), [(5, RunStatus.RUNNING), (3600, RunStatus.LOST)])
+def test_a_run_of_another_host_that_began_without_a_lease_is_judged_by_that_hosts_signs_of_life(
+    monkeypatch: pytest.MonkeyPatch, silent: int, status: RunStatus
+) -> None:
+    """A version of Keepwell that had no leases began it: it must not stay running for ever."""
+    monkeypatch.setattr(holders, "other_hosts_possible", lambda: True)
+    HostFactory(host="f" * 16, seen_at=timezone.now() - timedelta(seconds=silent))
+    run = MaintenanceRunFactory(running=True, host="f" * 16, holder=f"{'f' * 16}.{'0' * 24}")
+    runs_mark_lost()
     run.refresh_from_db()
-    expected = (0, RunStatus.RUNNING) if connection.vendor == "postgresql" else (1, RunStatus.LOST)
-    assert (lost, run.status) == expected
+    assert run.status == status
 
 
 def test_the_log_is_bounded_and_escapes_what_could_forge_a_line(performing: Callable[[Perform], None]) -> None:
     def perform(run: MaintenanceRun, context: RunContext) -> RunResult:
         context.info("name with \x1b[31m and \udce9\n2026 INFO forged")
-        for number in range(MAX_LINES + 50):
+        for number in range(HEAD_LINES + TAIL_LINES + 50):
             context.info(str(number))
         return RunResult(message="long")
 
@@ -285,5 +303,5 @@ def test_the_log_is_bounded_and_escapes_what_could_forge_a_line(performing: Call
     assert run is not None
     lines = list(run.log_lines.values_list("text", flat=True))
     assert lines[0] == r"name with \x1b[31m and \xe9"
-    assert len(lines) == MAX_LINES + 1
-    assert "not kept" in lines[-1]
+    assert len(lines) == HEAD_LINES + TAIL_LINES + 1
+    assert "left out" in lines[HEAD_LINES]
