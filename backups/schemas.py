@@ -12,6 +12,7 @@ from backups import models
 from backups.choices import AttemptStatus, BackupState, SourceKindName, StorageKind
 from backups.services.protections import NOTE_LENGTH
 from scheduling.api import Body, Id, NewestFirst, Run, Text, unset
+from scheduling.job_schemas import JobSettings, JobSettingsCreate, JobSettingsUpdate
 
 MAX_TARGETS = 1000
 MAX_COPIES = 500
@@ -87,7 +88,7 @@ class TargetUpdate(Body):
     config: dict[str, Any] = unset()
 
 
-class BackupJob(Schema):
+class BackupJob(JobSettings):
     """`retention` null: the policy in the options is in force. A blank `schedule` runs by hand only."""
 
     id: int
@@ -106,7 +107,7 @@ class BackupJob(Schema):
         return sorted(link.target_id for link in job.job_targets.all())
 
 
-class BackupJobCreate(Body):
+class BackupJobCreate(JobSettingsCreate):
     name: str = Field(examples=["nightly"])
     target_ids: TargetIds
     storage_id: Id
@@ -116,7 +117,7 @@ class BackupJobCreate(Body):
     retention: dict[str, Any] | None = Field(None, examples=[RETENTION_EXAMPLE])
 
 
-class BackupJobUpdate(Body):
+class BackupJobUpdate(JobSettingsUpdate):
     """What is left out stays as it is; `retention` null goes back to the policy in the options."""
 
     name: str = unset()

@@ -1,16 +1,22 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django import forms
 from django.forms.boundfield import BoundField
+from django.utils.text import slugify
 
 from backups.forms.retention import RetentionFields, SizeField
 from backups.models import Options
 from backups.models.options import GUARD_FIELDS
+from backups.services.names import MAX_NAME
 from backups.services.options import MAX_GUARD_COUNT, MAX_MINIMUM_KEEP, MAX_SHARE, MAX_TRASH_HOURS
+from maintenance import services
+from maintenance.choices import JobType
 from maintenance.example import HABITS, MAX_NIGHTS
 from maintenance.models import MaintenanceJob
+from scheduling.job_forms import JobSettingsFields, settings_shown
+from scheduling.schedule_editor import ScheduleButtons
 
 _GENERAL = ("timezone", "minimum_keep", "trash_hours")
 _NO_LIMIT = {"placeholder": "no limit"}
@@ -39,8 +45,10 @@ def _size_limit(label: str, help_text: str = "") -> SizeField:
     )
 
 
-class MaintenanceJobForm(forms.Form):
-    name = forms.CharField(max_length=80)
+class MaintenanceJobForm(ScheduleButtons, JobSettingsFields):
+    """A maintenance job that there is; `values()` gives what `job_update` takes."""
+
+    name = forms.CharField(max_length=MAX_NAME)
     schedule_cron = forms.CharField(
         label="Schedule",
         max_length=200,
@@ -57,12 +65,52 @@ class MaintenanceJobForm(forms.Form):
         widget=forms.TextInput(attrs={"list": "time-zones", "autocomplete": "off", "spellcheck": "false"}),
     )
     enabled = forms.BooleanField(
-        required=False, label="Runs by its schedule", help_text="Off: it still runs when you press Run now."
+        required=False, label="Start by itself", help_text="Off: it still runs when you press Run now."
     )
 
-    @staticmethod
-    def initial_from(job: MaintenanceJob) -> dict[str, Any]:
-        return {field: getattr(job, field) for field in MaintenanceJobForm.base_fields}
+    plain: ClassVar[tuple[str, ...]] = ("name", "schedule_cron", "timezone", "enabled")
+    schedule_field = "schedule_cron"
+
+    def __init__(self, *args: Any, job: MaintenanceJob | None = None, **kwargs: Any) -> None:
+        if job is not None:
+            kwargs["initial"] = {field: getattr(job, field) for field in self.plain}
+        super().__init__(*args, job=job, **kwargs)
+        types = JobType.values if job is None else [job.job_type]
+        self.may_retry = any(services.may_retry(job_type) for job_type in types)
+
+    def values(self) -> dict[str, Any]:
+        """What the service takes; needs a form that was validated."""
+        return {**{field: self.cleaned_data[field] for field in self.plain}, **self.settings_values()}
+
+
+class NewMaintenanceJobForm(MaintenanceJobForm):
+    """A maintenance job to be added, perhaps `like` another; `values()` gives what `job_create` takes."""
+
+    job_type = forms.ChoiceField(label="What it does", choices=JobType.choices, widget=forms.RadioSelect)
+    key = forms.CharField(
+        required=False,
+        max_length=services.MAX_KEY,
+        widget=forms.TextInput(attrs={"class": "mono", "autocomplete": "off", "spellcheck": "false"}),
+        help_text="What commands, the API and configuration files call it. Blank: made from its name.",
+    )
+
+    plain = (*MaintenanceJobForm.plain, "job_type", "key")
+
+    def __init__(self, *args: Any, like: MaintenanceJob | None = None, **kwargs: Any) -> None:
+        first: dict[str, Any] = {"enabled": True, "schedule_cron": "0 4 * * 0", "job_type": JobType.values[0]}
+        if like is not None:
+            names = {"name": services.job_copy_name(like), "key": services.job_copy_key(like), "enabled": False}
+            alike = {field: getattr(like, field) for field in ("schedule_cron", "timezone", "job_type")}
+            first = {**settings_shown(like), **alike, **names}
+        super().__init__(*args, initial=first, **kwargs)
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or self.cleaned_data
+        if "key" in cleaned and not cleaned["key"] and cleaned.get("name"):
+            cleaned["key"] = slugify(cleaned["name"])[: services.MAX_KEY].replace("-", "_")
+            if not cleaned["key"]:
+                self.add_error("key", "No key can be made from this name. Use letters, digits and underscores here.")
+        return cleaned
 
 
 class OptionsForm(RetentionFields):

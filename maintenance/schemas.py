@@ -17,11 +17,12 @@ from maintenance.models import MaintenanceRun as MaintenanceRunRow
 from maintenance.plan_view import pair_verdicts
 from scheduling.api import Body, Id, Problem, Run, unset
 from scheduling.choices import RunOutcome
+from scheduling.job_schemas import JobSettings, JobSettingsCreate, JobSettingsUpdate
 
 MAX_VERDICTS = 1000
 
 
-class MaintenanceJob(Schema):
+class MaintenanceJob(JobSettings):
     """A scheduled maintenance task.
 
     A blank `schedule_cron` runs by hand only, a blank `timezone` takes the one in the options.
@@ -40,7 +41,7 @@ class MaintenanceJob(Schema):
     updated_at: datetime
 
 
-class MaintenanceJobCreate(Body):
+class MaintenanceJobCreate(JobSettingsCreate):
     key: str = Field(examples=["retention_cleanup_weekly"])
     job_type: JobType
     name: str = ""
@@ -50,7 +51,7 @@ class MaintenanceJobCreate(Body):
     visible_in_ui: bool = True
 
 
-class MaintenanceJobUpdate(Body):
+class MaintenanceJobUpdate(JobSettingsUpdate):
     """What is left out stays as it is."""
 
     name: str = unset()

@@ -13,15 +13,18 @@ from ninja.errors import HttpError
 from accounts.permissions import requires_api
 from backups import models, schemas
 from backups.api.copies import router as copies_router
+from backups.api.job_actions import router as job_actions_router
 from backups.services import jobs, options, storages, targets
 from backups.services.errors import refuse
 from backups.services.policy_record import policies_recorded
 from scheduling.api import PROBLEMS, ByName, LogLine, LogPage, Page, RunFilters, found
 from scheduling.choices import RunTrigger
 from scheduling.dispatch import scheduled_dispatch
+from scheduling.registry import get_kind
 
 router = Router()
 router.add_router("", copies_router)
+router.add_router("", job_actions_router)
 
 
 # --- Storages -----------------------------------------------------------------------------------------------------
@@ -207,7 +210,7 @@ def run_backup_job(request: HttpRequest, job_id: int) -> Status[Any]:
 @requires_api("backups.view_backuprun")
 def list_backup_runs(request: HttpRequest, filters: Query[RunFilters]) -> dict[str, Any]:
     """Runs, newest first."""
-    return _page(filters.page(filters.apply(models.BackupRun.objects.all())))
+    return _page(filters.page_of(get_kind(models.BackupRun.KIND)))
 
 
 @router.get(

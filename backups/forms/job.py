@@ -8,8 +8,11 @@ from django.db.models import QuerySet
 
 from backups.forms.retention import RULE_FIELDS, RetentionFields
 from backups.models import BackupJob, Storage, Target
+from backups.services.jobs import job_copy_name
 from backups.services.names import MAX_NAME
 from scheduling.cron import MAX_LENGTH
+from scheduling.job_forms import JobSettingsFields, settings_shown
+from scheduling.schedule_editor import ScheduleButtons
 
 MAX_DIGITS = 18
 OPTIONS, OWN = "options", "own"
@@ -28,8 +31,11 @@ class TargetsField(forms.ModelMultipleChoiceField):  # type: ignore[type-arg]  #
         return found
 
 
-class JobForm(RetentionFields):
-    """A backup job. `retention()` and `values()` give what `job_create` and `job_update` take."""
+class JobForm(ScheduleButtons, JobSettingsFields, RetentionFields):
+    """A backup job. `retention()` and `values()` give what `job_create` and `job_update` take.
+
+    `job` is the one that is edited, `like` one that a new one is a copy of.
+    """
 
     name = forms.CharField(max_length=MAX_NAME, help_text="Such as “nightly”.")
     targets = TargetsField(
@@ -60,17 +66,20 @@ class JobForm(RetentionFields):
         help_text="Such as Europe/Berlin. Blank: the one in Options.",
     )
     enabled = forms.BooleanField(
-        label="Run on its schedule",
+        label="Start by itself",
         required=False,
         help_text="Without this it runs only by hand.",
     )
     policy = forms.ChoiceField(label="Which copies stay", choices=POLICIES, widget=forms.RadioSelect)
 
-    def __init__(self, *args: Any, job: BackupJob | None = None, **kwargs: Any) -> None:
-        self._stored_zone = (job.retention or {}).get("timezone", "") if job else ""
-        if job is not None:
-            kwargs["initial"] = self._initial_of(job)
-        super().__init__(*args, **kwargs)
+    def __init__(self, *args: Any, job: BackupJob | None = None, like: BackupJob | None = None, **kwargs: Any) -> None:
+        shown = job or like
+        self._stored_zone = (shown.retention or {}).get("timezone", "") if shown else ""
+        if shown is not None:
+            kwargs["initial"] = self._initial_of(shown)
+        if like is not None:
+            kwargs["initial"] |= {**settings_shown(like), "name": job_copy_name(like), "enabled": False}
+        super().__init__(*args, job=job, **kwargs)
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data
@@ -96,7 +105,8 @@ class JobForm(RetentionFields):
         """The keyword arguments of `job_create` and `job_update`; needs a form that was validated."""
         plain = ("name", "storage", "schedule", "timezone", "enabled")
         targets = list(self.cleaned_data["targets"])
-        return {**{key: self.cleaned_data[key] for key in plain}, "targets": targets, "retention": self.retention()}
+        values = {**{key: self.cleaned_data[key] for key in plain}, "targets": targets, "retention": self.retention()}
+        return {**values, **self.settings_values()}
 
     @staticmethod
     def _initial_of(job: BackupJob) -> dict[str, Any]:

@@ -13,22 +13,24 @@ from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from accounts.permissions import requires
-from backups.coverage import job_pairs, job_rows
+from backups.coverage import job_rows
 from backups.forms.job import OPTIONS, JobForm
 from backups.forms.retention import LossForm
 from backups.forms.zones import zone_names
-from backups.models import BackupJob, BackupRun, Options, Storage, Target
+from backups.models import BackupJob, Options, Storage, Target
 from backups.services.jobs import job_create, job_delete, job_set_enabled, job_update
 from backups.services.options import effective_policy
 from backups.services.policy_change import PolicyChange, loss_words, policy_change
 from backups.services.policy_record import policies_recorded
-from backups.views.schedules import schedule_preview
 from scheduling.choices import FAILING, RunTrigger
 from scheduling.dispatch import scheduled_dispatch
 from scheduling.exchange import posted, render_region
+from scheduling.job_settings import followers
+from scheduling.schedule_editor import editor_of
+from scheduling.views.pause import pause_job
 
+GONE = "This job was deleted a moment ago."
 PAGE_SIZE = 100
-RECENT = 8
 
 
 @requires("backups.view_backupjob")
@@ -51,39 +53,19 @@ def list_(request: HttpRequest) -> HttpResponse:
 @requires("backups.add_backupjob")
 @require_http_methods(["GET", "POST"])
 def create(request: HttpRequest) -> HttpResponse:
+    """Add a job, from nothing or with a target that is ticked already."""
     first = Storage.objects.order_by("pk").first()
     initial: dict[str, Any] = {"enabled": True, "policy": OPTIONS, "schedule": "30 2 * * *", "storage": first}
     initial["targets"] = [pk for pk in request.GET.getlist("target") if pk.isdecimal()]
-    form = JobForm(posted(request), initial=initial)
-    if form.is_valid():
-        try:
-            with policies_recorded(by=request.user.get_username()):
-                job = job_create(**form.values())
-        except ValidationError as error:
-            form.add_policy_errors(error)
-        else:
-            messages.success(request, f"{job.name} was added.")
-            return redirect(job)
-    return form_page(request, form)
+    return _added(request, JobForm(posted(request), initial=initial))
 
 
-@requires("backups.view_backupjob")
-@require_safe
-def detail(request: HttpRequest, pk: int) -> HttpResponse:
-    """One job: what it does, when it runs, how long its copies stay, and how its runs went."""
-    job = get_object_or_404(BackupJob.objects.select_related("storage"), pk=pk)
-    options = Options.load()
-    [row] = job_rows([job], now=timezone.now())
-    context = {
-        "job": job,
-        "row": row,
-        "preview": schedule_preview(job.schedule, job.timezone or options.timezone),
-        "policy": effective_policy(override=job.retention, options=options),
-        "minimum_keep": options.minimum_keep,
-        "pairs": job_pairs(job),
-        "runs": BackupRun.objects.filter(job=job).newest_first()[:RECENT],
-    }
-    return render(request, "backups/job_detail.html", context)
+@requires("backups.add_backupjob")
+@require_http_methods(["GET", "POST"])
+def duplicate(request: HttpRequest, pk: int) -> HttpResponse:
+    """The form of a new job, filled in like another one, under a name of its own and switched off."""
+    like = get_object_or_404(BackupJob, pk=pk)
+    return _added(request, JobForm(posted(request), like=like), like=like)
 
 
 @requires("backups.change_backupjob")
@@ -108,6 +90,9 @@ def edit(request: HttpRequest, pk: int) -> HttpResponse:
     except ValidationError as error:
         form.add_policy_errors(error)
         return form_page(request, form, job)
+    except BackupJob.DoesNotExist:
+        form.add_error(None, f"{job.name} was deleted a moment ago. To have it again, add a job with what stands here.")
+        return form_page(request, form, job)
     if asks:
         return form_page(request, form, job, loss=loss, trial_waits=True, status=422)
     messages.success(request, f"{changed.name} was changed.")
@@ -129,6 +114,7 @@ def delete(request: HttpRequest, pk: int) -> HttpResponse:
     context = {
         "job": job,
         "copies": job.backups.on_storage().count(),
+        "followers": followers(job),
         "alone": Target.objects.filter(jobs=job).exclude(jobs__in=BackupJob.objects.exclude(pk=pk)),
     }
     return render(request, "backups/job_delete.html", context)
@@ -142,7 +128,7 @@ def run(request: HttpRequest, pk: int) -> HttpResponse:
     username = request.user.get_username()
     queued = scheduled_dispatch("backup", pk, trigger=RunTrigger.MANUAL, requested_by=username)
     if queued is None:
-        raise Http404("This job was deleted a moment ago.")
+        raise Http404(GONE)
     return redirect("scheduling:run_detail", kind=queued.kind, pk=queued.pk)
 
 
@@ -155,8 +141,21 @@ def toggle(request: HttpRequest, pk: int) -> HttpResponse:
     if asked not in ("on", "off"):
         messages.error(request, f"{job.name} was left as it is: the form did not say on or off. Try again.")
     else:
-        job = job_set_enabled(job=job, enabled=asked == "on")
+        try:
+            job = job_set_enabled(job=job, enabled=asked == "on")
+        except BackupJob.DoesNotExist as error:
+            raise Http404(GONE) from error
     return redirect("backups:job_list" if request.POST.get("back") == "list" else job)
+
+
+@requires("backups.change_backupjob")
+@require_http_methods(["GET", "HEAD", "POST"])
+def pause(request: HttpRequest, pk: int) -> HttpResponse:
+    """Pause the job until a moment, or end its pause."""
+    job = get_object_or_404(BackupJob, pk=pk)
+    asked = request.POST.get("back") or request.GET.get("back")
+    back = reverse("backups:job_list") if asked == "list" else job.get_absolute_url()
+    return pause_job(request, job, list_url=reverse("backups:job_list"), list_name="Backup jobs", back=back)
 
 
 def form_page(
@@ -164,7 +163,6 @@ def form_page(
 ) -> HttpResponse:
     """The form of a job, or of a new one, with what `extra` holds for its trial; 422 when it has errors."""
     options = Options.load()
-    schedule, zone = form["schedule"].value() or "", form["timezone"].value() or ""
     trial_url = "maintenance:job_policy_trial"
     context = {
         "form": form,
@@ -172,7 +170,9 @@ def form_page(
         "zones": zone_names(),
         "default_zone": options.timezone,
         "default_policy": effective_policy(override=None, options=options),
-        "preview": schedule_preview(str(schedule), str(zone) or options.timezone),
+        "editor": editor_of(
+            form=form, name="schedule", kind=BackupJob.KIND, job=job, user=request.user, default_zone=options.timezone
+        ),
         "has_targets": Target.objects.exists(),
         "has_storages": Storage.objects.exists(),
         "trash_hours": options.trash_hours,
@@ -180,6 +180,20 @@ def form_page(
         **extra,
     }
     return render(request, "backups/job_form.html", context, status=422 if form.errors else status)
+
+
+def _added(request: HttpRequest, form: JobForm, like: BackupJob | None = None) -> HttpResponse:
+    """Add the job that the form describes, or show the form."""
+    if form.is_valid():
+        try:
+            with policies_recorded(by=request.user.get_username()):
+                job = job_create(**form.values())
+        except ValidationError as error:
+            form.add_policy_errors(error)
+        else:
+            messages.success(request, f"{job.name} was added.")
+            return redirect(job)
+    return form_page(request, form, like=like)
 
 
 def _policy_change(job: BackupJob, retention: dict[str, Any] | None) -> PolicyChange:

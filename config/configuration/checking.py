@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from backups.choices import SourceKindName, StorageKind
-from backups.models import Storage, Target
+from backups.models import BackupJob, Storage, Target
 from backups.retention import PolicyError
 from backups.services.jobs import schedule_clean, storage_inside_source
 from backups.services.names import clean_name
@@ -16,8 +16,10 @@ from backups.services.targets import target_clean
 from config.configuration.entries import BACKUP_JOBS, MAINTENANCE_JOBS, OPTIONS, STORAGES, TARGETS, Document, Entry
 from config.configuration.existing import Existing
 from config.configuration.folders import check_storage_folder
+from config.configuration.job_settings import check_run_after, settings_wanted
 from config.configuration.problems import Problems
 from maintenance.choices import JobType
+from maintenance.models import MaintenanceJob
 from maintenance.services import CLEANUP_MANUAL, CLEANUP_NIGHTLY, PURGE_TRASH, key_clean
 
 # The jobs that every installation has: an entry that leaves a key out means what they were made with.
@@ -67,6 +69,8 @@ def check_document(document: Document, existing: Existing, problems: Problems) -
     for entry in document.entries(MAINTENANCE_JOBS):
         _maintenance_job(entry, existing, wanted, problems)
     _check_nesting(document, existing, wanted, problems)
+    jobs = {BACKUP_JOBS: wanted.backup_jobs, MAINTENANCE_JOBS: wanted.maintenance_jobs}
+    check_run_after(document, jobs, existing, problems)
     return wanted
 
 
@@ -158,6 +162,7 @@ def _backup_job(
             **schedule,
             "enabled": values.get("enabled", True),
             "retention": retention,
+            **settings_wanted(entry, existing.backup_jobs.get(entry.identity, BackupJob()), problems),
         },
     )
 
@@ -192,6 +197,7 @@ def _maintenance_job(entry: Entry, existing: Existing, wanted: Wanted, problems:
             **schedule,
             "enabled": values.get("enabled", True),
             "visible_in_ui": values.get("visible_in_ui", True),
+            **settings_wanted(entry, row or MaintenanceJob(key=key, job_type=job_type or ""), problems),
         },
     )
 

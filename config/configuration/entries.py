@@ -36,6 +36,18 @@ OPTION_KEYS = {
     **dict.fromkeys(GUARD_FIELDS, NUMBER),
 }
 
+# How jobs of both kinds run; `config.configuration.job_settings` says what they mean.
+SETTING_KEYS = {
+    "overlap": TEXT,
+    "retry_count": NUMBER,
+    "retry_delay": NUMBER,
+    "time_limit": NUMBER,
+    "window": TEXT,
+    "blackout_dates": TEXTS,
+    "run_after": TEXT,
+    "queue": TEXT,
+}
+
 TABLES = {
     STORAGES: Table(
         identity="name",
@@ -57,6 +69,7 @@ TABLES = {
             "timezone": TEXT,
             "enabled": SWITCH,
             "retention": RULES,
+            **SETTING_KEYS,
         },
         required=("name", "targets", "storage"),
     ),
@@ -70,6 +83,7 @@ TABLES = {
             "timezone": TEXT,
             "enabled": SWITCH,
             "visible_in_ui": SWITCH,
+            **SETTING_KEYS,
         },
         required=("key",),
     ),

@@ -11,6 +11,7 @@ from backups.models import Backup, BackupJob, BackupRun, Options, Storage, Targe
 from config.configuration.checking import Wanted
 from config.configuration.entries import BACKUP_JOBS, MAINTENANCE_JOBS, OPTION_KEYS, OPTIONS, STORAGES, TARGETS
 from config.configuration.existing import Existing
+from config.configuration.job_settings import removal_order, settings_stored
 from maintenance.models import MaintenanceJob, MaintenanceRun
 from maintenance.services import CLEANUP_MANUAL, CLEANUP_NIGHTLY, PURGE_TRASH
 
@@ -45,10 +46,17 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The steps in the order they are taken. `running` are jobs to be removed that run right now."""
+    """What the file names, then what it dropped, in the order they are taken. `running` are jobs to be removed that run
+    right now.
+    """
 
-    steps: tuple[Step, ...]
+    wanted: tuple[Step, ...]
+    removals: tuple[Step, ...] = ()
     running: tuple[str, ...] = ()
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        return (*self.wanted, *self.removals)
 
 
 def make_plan(wanted: Wanted, existing: Existing, *, prune: bool) -> Plan:
@@ -63,12 +71,19 @@ def make_plan(wanted: Wanted, existing: Existing, *, prune: bool) -> Plan:
         steps.append(_step(STORAGES, name, values, existing.storages.get(name), _storage))
     for name, values in wanted.targets.items():
         steps.append(_step(TARGETS, name, values, existing.targets.get(name), _target))
+
+    def backup_job(row: BackupJob) -> dict[str, Any]:
+        return {**_backup_job(row), **settings_stored(row, existing)}
+
+    def maintenance_job(row: MaintenanceJob) -> dict[str, Any]:
+        return {**_maintenance_job(row), **settings_stored(row, existing)}
+
     for name, values in wanted.backup_jobs.items():
-        steps.append(_step(BACKUP_JOBS, name, values, existing.backup_jobs.get(name), _backup_job))
+        steps.append(_step(BACKUP_JOBS, name, values, existing.backup_jobs.get(name), backup_job))
     for key, values in wanted.maintenance_jobs.items():
-        steps.append(_step(MAINTENANCE_JOBS, key, values, existing.maintenance_jobs.get(key), _maintenance_job))
+        steps.append(_step(MAINTENANCE_JOBS, key, values, existing.maintenance_jobs.get(key), maintenance_job))
     removals = tuple(_removals(wanted, existing)) if prune else ()
-    return Plan(steps=(*steps, *removals), running=tuple(_running(removals)))
+    return Plan(wanted=tuple(steps), removals=removals, running=tuple(_running(removals)))
 
 
 def _step(table: str, name: str, values: Mapping[str, Any], row: Any, current: Any) -> Step:
@@ -121,9 +136,14 @@ def _removals(wanted: Wanted, existing: Existing) -> Iterator[Step]:
     """Jobs first, then what only they needed. What one of the file's jobs names is named by the file."""
     targets_needed = {name for values in wanted.backup_jobs.values() for name in values["targets"]}
     storages_needed = {values["storage"] for values in wanted.backup_jobs.values()}
-    for name, job in existing.backup_jobs.items():
-        if name not in wanted.backup_jobs:
-            yield _removal(BACKUP_JOBS, name, job)
+    dropped: list[tuple[str, str, BackupJob | MaintenanceJob]] = [
+        (BACKUP_JOBS, name, job) for name, job in existing.backup_jobs.items() if name not in wanted.backup_jobs
+    ]
+    for key, maintenance_job in existing.maintenance_jobs.items():
+        if key not in wanted.maintenance_jobs and key not in (CLEANUP_NIGHTLY, CLEANUP_MANUAL, PURGE_TRASH):
+            dropped.append((MAINTENANCE_JOBS, key, maintenance_job))
+    for table, name, job in sorted(dropped, key=lambda found: -removal_order(found[2], existing)):
+        yield _removal(table, name, job)
     for name, target in existing.targets.items():
         if name not in wanted.targets and name not in targets_needed:
             yield _removal(TARGETS, name, target)
@@ -132,9 +152,6 @@ def _removals(wanted: Wanted, existing: Existing) -> Iterator[Step]:
             count = Backup.objects.filter(storage=storage).count()
             reason = f"the catalogue lists {count:,} backups in it, deleted ones included" if count else ""
             yield _removal(STORAGES, name, storage, reason)
-    for key, maintenance_job in existing.maintenance_jobs.items():
-        if key not in wanted.maintenance_jobs and key not in (CLEANUP_NIGHTLY, CLEANUP_MANUAL, PURGE_TRASH):
-            yield _removal(MAINTENANCE_JOBS, key, maintenance_job)
 
 
 def _removal(table: str, name: str, row: Any, reason: str = "") -> Step:

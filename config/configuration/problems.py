@@ -36,6 +36,9 @@ class Problems:
     def __bool__(self) -> bool:
         return bool(self._found)
 
+    def __iter__(self) -> Iterator[Problem]:
+        return iter(self._found)
+
     def add(self, where: str, key: str, message: str) -> None:
         problem = Problem(where=where, key=key, message=message)
         if problem not in self._found:

@@ -4,16 +4,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from backups.models import Storage, Target
-from backups.services.jobs import job_create, job_delete, job_update
+from backups.models import BackupJob, Storage, Target
+from backups.services.jobs import job_create, job_delete, job_set, job_update
 from backups.services.options import options_update
 from backups.services.policy_record import policies_recorded
 from backups.services.storages import storage_create, storage_delete, storage_update
 from backups.services.targets import target_create, target_delete, target_update
 from config.configuration.checking import check_document
-from config.configuration.entries import read_document
+from config.configuration.entries import BACKUP_JOBS, read_document
 from config.configuration.existing import Existing
 from config.configuration.folders import undoing_sentinels
+from config.configuration.job_settings import run_after_id, settings_values
 from config.configuration.planning import Action, Change, Step, make_plan
 from config.configuration.problems import Problems
 from maintenance import services as maintenance
@@ -60,10 +61,16 @@ def apply_configuration(raw: Mapping[str, Any], *, prune: bool = False, dry_run:
                 "Wait for the end, then apply again."
             )
         if not dry_run:
-            for step in plan.steps:
-                with problems.collecting(f'{step.change.table} "{step.change.name}"'):
-                    _take(step, note_folder)
-                problems.raise_if_any()
+            for take, steps in (
+                (_take, plan.wanted),
+                # Only now is every job there that another may run after, and none of the old ties is left.
+                (_take_run_after, plan.wanted),
+                (_take, plan.removals),
+            ):
+                for step in steps:
+                    with problems.collecting(f'{step.change.table} "{step.change.name}"'):
+                        take(step, note_folder)
+                    problems.raise_if_any()
     return Applied(changes=tuple(step.change for step in plan.steps))
 
 
@@ -84,17 +91,38 @@ def _take(step: Step, note_folder: Callable[[str], None]) -> None:
         case _, "backup_jobs":
             values["targets"] = list(Target.objects.filter(name__in=values["targets"]))
             values["storage"] = Storage.objects.get(name=values["storage"])
+            settings = _settings(step, values)
             if row is None:
-                job_create(name=change.name, **values)
+                job_create(name=change.name, **values, **settings)
             else:
-                job_update(job=row, name=change.name, **values)
+                job_update(job=row, name=change.name, **values, **settings)
         case _, _:
             values["schedule_cron"] = values.pop("schedule")
+            settings = _settings(step, values)
             if row is None:
-                maintenance.job_create(key=change.name, **values)
+                maintenance.job_create(key=change.name, **values, **settings)
             else:
                 del values["job_type"]
-                maintenance.job_update(job=row, **values)
+                maintenance.job_update(job=row, **values, **settings)
+
+
+def _settings(step: Step, values: dict[str, Any]) -> dict[str, Any]:
+    """The settings among `values`, which loses them. A job that is to run after another does not do so yet."""
+    del values["run_after"]
+    settings = settings_values(values)
+    return {**settings, "run_after": ""} if "run_after" in step.change.fields else settings
+
+
+def _take_run_after(step: Step, _note_folder: Callable[[str], None]) -> None:
+    """Let a job run after the one that the file names, when that is new."""
+    reference = step.values.get("run_after", "")
+    if not reference or not (step.change.action == Action.CREATED or "run_after" in step.change.fields):
+        return
+    if step.change.table == BACKUP_JOBS:
+        job_set(job=BackupJob.objects.get(name=step.change.name), run_after=run_after_id(reference))
+    else:
+        job = maintenance.get_job_by_key(step.change.name)
+        maintenance.job_update(job=job, run_after=run_after_id(reference))
 
 
 def _save_storage(name: str, row: Storage | None, values: dict[str, Any]) -> None:

@@ -17,9 +17,11 @@ from backups.api.copies import found_pair
 from backups.services.errors import refuse
 from backups.services.retention import PairPlan
 from maintenance import models, services
+from maintenance.api.job_actions import router as job_actions_router
 from maintenance.api.plans import compare_router
 from maintenance.api.plans import router as plans_router
 from maintenance.approvals import PlanChangedError, plan_confirm, plan_preview
+from maintenance.cleanup_tally import MAX_LISTED
 from maintenance.plans import pair_params
 from maintenance.retention_plans import retention_plans
 from maintenance.schemas import (
@@ -37,11 +39,11 @@ from maintenance.schemas import (
     Stop,
     Verdict,
 )
-from maintenance.tasks.retention_cleanup import MAX_LISTED
 from scheduling.api import PROBLEMS, ByName, LogLine, LogPage, Page, RunFilters, found
 from scheduling.choices import RunOutcome, RunTrigger
 from scheduling.dispatch import scheduled_dispatch
 from scheduling.models import Run
+from scheduling.registry import get_kind
 
 WAIT_STEP_SECONDS = 0.1
 MAX_WAIT_SECONDS = 60
@@ -51,6 +53,7 @@ _waiting = threading.BoundedSemaphore(4)
 router = Router(tags=["Maintenance"])
 retention_router = Router(tags=["Retention"])
 router.add_router("", plans_router)
+router.add_router("", job_actions_router)
 retention_router.add_router("", compare_router)
 
 
@@ -114,7 +117,7 @@ def list_runs(request: HttpRequest, response: HttpResponse, filters: Query[RunFi
 
     When there are more, the `X-Next` header holds the next page's `before`, and the `Link` header its address.
     """
-    runs, cursor = filters.page(filters.apply(services.list_runs()))
+    runs, cursor = filters.page_of(get_kind(models.MaintenanceRun.KIND))
     _point_to_next(request, response, before=cursor)
     return runs
 

@@ -340,7 +340,7 @@ def test_prune_removes_what_the_file_dropped_and_never_a_backup(run: Run, write:
 
     assert ended.status == 0
     removed = [(change["table"], change["name"]) for change in ended.value["removed"]]
-    expected = [("backup_jobs", "hourly"), ("targets", "var"), ("storages", "unused"), ("maintenance_jobs", "extra")]
+    expected = [("backup_jobs", "hourly"), ("maintenance_jobs", "extra"), ("targets", "var"), ("storages", "unused")]
     assert removed == expected
     assert dry["removed"] == ended.value["removed"]
     assert [change["name"] for change in ended.value["kept"]] == ["used"]

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.django_db
 
 NEW = "/backup-jobs/new/"
 LIST = "/backup-jobs/"
-WORDS = "/backup-jobs/schedule-words/"
+WORDS = "/schedule/"
 
 
 @pytest.fixture
@@ -212,8 +212,7 @@ def test_the_page_of_a_job_says_when_where_and_how_long(client: Client, tmp_path
     job = make_job(tmp_path, "nightly")
     add_backup(job, timezone.now(), content=b"x" * 4096)
     text = page(client, f"/backup-jobs/{job.pk}/")
-    assert "At 02:30 every day." in text
-    assert "Next in Europe/Berlin" in text
+    assert "At 02:30 every day (Europe/Berlin)" in text
     assert text.count(", 02:30</time>") == 5
     assert "7 daily; periods in Europe/Berlin" in text
     assert "at least 2 good copies of every target stay" in text
@@ -233,10 +232,10 @@ def test_copies_of_a_former_target_stay_in_sight(client: Client, tmp_path: Path)
 @pytest.mark.parametrize(
     ("schedule", "zone", "says"),
     [
-        ("30 2 * * *", "America/New_York", "At 02:30 every day. "),
-        ("30 2 * * *", "America/New_York", "Next in America/New_York"),
+        ("30 2 * * *", "America/New_York", "At 02:30 every day."),
+        ("30 2 * * *", "America/New_York", "and in America/New_York"),
         ("", "", "Only by hand."),
-        ("@daily", "", "Next in UTC"),
+        ("@daily", "", "The next 20 times"),
         ("61 * * * *", "", "the minute “61” cannot be read"),
         ("@daily", "Mars/Olympus", "is not a time zone"),
         ("@daily", "\0", "is not a time zone"),

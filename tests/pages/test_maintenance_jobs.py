@@ -245,5 +245,5 @@ def test_the_page_needs_the_same_few_queries_for_many_jobs_and_runs(
 ) -> None:
     for _ in range(25):
         MaintenanceRunFactory(succeeded=True)
-    with django_assert_max_num_queries(8):
+    with django_assert_max_num_queries(10):
         page(admin_client)
