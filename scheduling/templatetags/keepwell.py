@@ -33,6 +33,7 @@ STATUS_SHAPES: Final[dict[str, str]] = {
     "failed": "x",
     "cancelled": "minus",
     "skipped": "minus",
+    "paused": "circle-pause",
     "lost": "circle-dashed",
     "ok": "check",
     "warning": "triangle-alert",
