@@ -1,16 +1,15 @@
 from __future__ import annotations
 
-from django.contrib.auth.views import LoginView, LogoutView, PasswordChangeView
+from django.contrib.auth.views import LogoutView, PasswordChangeView
 from django.urls import path, reverse_lazy
 
 from accounts import views
-from accounts.forms import SignInForm
 from accounts.permissions import public, signed_in
 
 app_name = "accounts"
 
 urlpatterns = [
-    path("account/login/", public(LoginView.as_view(authentication_form=SignInForm)), name="login"),
+    path("account/login/", public(views.SignInView.as_view()), name="login"),
     path("account/logout/", public(LogoutView.as_view()), name="logout"),
     path(
         "account/password/",

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+from typing import Any, override
+
 from django.contrib import messages
 from django.contrib.auth import login
+from django.contrib.auth.forms import AuthenticationForm
 from django.contrib.auth.models import User
+from django.contrib.auth.views import LoginView, redirect_to_login
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
@@ -11,11 +15,55 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST
 
-from accounts.forms import FirstAdministratorForm, TokenForm
+from accounts.forms import FirstAdministratorForm, SignInForm, TokenForm
+from accounts.kept_forms import form_forget, form_keep, kept_form, last_person, person_remember
 from accounts.models import ApiToken
 from accounts.permissions import public, signed_in
 from accounts.services import administrator_create_first, token_create, token_revoke
 from accounts.setup import discard_setup_token, setup_token_is_valid
+
+
+class SignInView(LoginView):
+    """Django's sign-in page, which also says that a form is kept, and gives it back to whoever typed it."""
+
+    authentication_form = SignInForm
+
+    @override
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        return {**super().get_context_data(**kwargs), "has_kept_form": kept_form(self.request) is not None}
+
+    @override
+    def form_valid(self, form: AuthenticationForm) -> HttpResponse:
+        kept = kept_form(self.request)
+        response = super().form_valid(form)
+        user = form.get_user()
+        # The session of nobody had an hour; this one has its full time.
+        self.request.session.set_expiry(None)
+        person_remember(response, user)
+        if kept is not None and kept.person == str(user.pk):
+            messages.warning(
+                self.request,
+                "You had been signed out, so what you sent changed nothing. What you had typed is filled in again: "
+                "look it through, then send it.",
+            )
+        elif kept is not None:
+            form_forget(self.request)
+            messages.info(self.request, "Somebody else had typed into a form here. It is not shown, and not kept.")
+        return response
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """The page for a form that does not carry this browser's secret any more, most often because of a later sign-in.
+
+    What was typed is kept if the browser says that the form was one of this site's own: an origin that is not was
+    refused for that, before its secret was looked at.
+    """
+    page = ""
+    if request.headers.get("Origin") and not reason.startswith("Origin") and not request.headers.get("HX-Request"):
+        signed_in_now = isinstance(request.user, User)
+        page = form_keep(request, person=str(request.user.pk) if signed_in_now else last_person(request))
+        page = page if signed_in_now or not page else redirect_to_login(page).url
+    return render(request, "403_csrf.html", {"page": page}, status=403)
 
 
 @public
@@ -34,7 +82,9 @@ def setup(request: HttpRequest, token: str) -> HttpResponse:
         return render(request, "accounts/setup_unavailable.html", status=404)
     discard_setup_token()
     login(request, user, backend="django.contrib.auth.backends.ModelBackend")
-    return redirect("dashboard")
+    response = redirect("dashboard")
+    person_remember(response, user)
+    return response
 
 
 @signed_in

@@ -10,6 +10,7 @@ from django.db import transaction
 from django.test import Client
 
 from accounts.roles import VIEWED_APPS
+from scheduling.registry import get_kind
 from tests import factories
 from tests.accounts.routes import Route, routes
 
@@ -42,6 +43,9 @@ BODIES: dict[str, dict[str, object]] = {
     "/api/v1/settings/retention/compare": {"job_id": 1, "target_id": 1, "retention": {}},
     "/api/v1/backups/untrash": {"run": "maintenance:1"},
     "/api/v1/holds": {"note": "court case"},
+    "/api/v1/pause": {"until": "2127-01-01T00:00:00Z"},
+    "/api/v1/backup-jobs/<job_id>/pause": {"until": "2127-01-01T00:00:00Z"},
+    "/api/v1/maintenance/jobs/<job_id>/pause": {"until": "2127-01-01T00:00:00Z"},
 }
 
 # What a page's last word, or an operation's method, does to the noun before it: the permission must be no less.
@@ -53,6 +57,9 @@ VERBS = {
     "edit": "change",
     "save": "change",
     "toggle": "change",
+    "duplicate": "add",
+    "pause": "change",
+    "resume": "change",
     "test": "change",
     "check": "change",
     "initialise": "change",
@@ -72,6 +79,9 @@ VERBS = {
     "confirm": "approve",
     "reconcile": "change",
     "export": "view",
+    "cancel": "run",
+    "again": "run",
+    "log": "view",
 }
 METHODS = {"GET": "view", "POST": "add", "PATCH": "change", "DELETE": "delete"}
 OPERATION_VERBS = {
@@ -83,13 +93,22 @@ OPERATION_VERBS = {
     "untrash": "untrash",
     "approve": "approve",
     "reject": "approve",
+    "duplicate": "add",
+    "pause": "change",
+    "resume": "change",
 }
 # Pages whose name says something else: both make rows, or the first look at what one may change.
 OTHERWISE = {
     "dashboard": {"view"},
+    "scheduling:calendar": {"view"},
     "backups:protect": {"add"},
     "backups:trash_undo_run": {"untrash"},
     "maintenance:options_edit": {"view"},
+    # The permission to start and stop is that of each ticked run's kind, and asked for run by run.
+    "scheduling:run_bulk": {"view"},
+    "scheduling:run_choices": {"view"},
+    "scheduling:pause": {"change"},
+    "scheduling:resume": {"change"},
 }
 
 PAGES = [route for route in routes() if not route.is_public and not route.is_api]
@@ -113,6 +132,12 @@ def app_and_noun(route: Route) -> tuple[str, str]:
 def actions(permissions: tuple[str, ...] | None) -> set[str]:
     """{"delete"} for ("backups.delete_target",)."""
     return {permission.partition(".")[2].partition("_")[0] for permission in permissions or ()}
+
+
+def kind_permissions(route: Route) -> tuple[str, ...]:
+    """What a view needs beside what it names, where its address names a kind of run: the sample's is backup."""
+    name = getattr(route.callback, "permission_of_kind", "")
+    return (getattr(get_kind("backup"), name),) if name else ()
 
 
 def sample_url(route: Route) -> str:
@@ -172,13 +197,13 @@ def test_a_page_needs_the_permission_for_what_its_name_says(route: Route) -> Non
     if route.name.startswith("accounts:"):
         return
     wanted = OTHERWISE.get(route.name) or {VERBS[route.name.rpartition("_")[2]]}
-    assert actions(route.required_permissions) == wanted
+    assert actions(kind_permissions(route) or route.required_permissions) == wanted
 
 
 @pytest.mark.parametrize(("route", "method"), OPERATIONS)
 def test_an_api_operation_needs_the_permission_for_what_it_does(route: Route, method: str) -> None:
     last = route.path.rstrip("/").rpartition("/")[2]
-    wanted = OPERATION_VERBS.get(last, METHODS[method])
+    wanted = METHODS["GET"] if method == "GET" else OPERATION_VERBS.get(last, METHODS[method])
     assert actions(getattr(route.operations[method], "required_permissions", None)) == {wanted}
 
 
@@ -192,7 +217,7 @@ def test_a_page_is_refused_to_a_role_exactly_when_it_lacks_the_permission(
     for role, user in members.items():
         answers[role] = status_for(user, method, url)
     for role, user in members.items():
-        if user.has_perms(route.required_permissions or ()):
+        if user.has_perms((*(route.required_permissions or ()), *kind_permissions(route))):
             assert answers[role] != 403, f"{role} has {route.required_permissions} and is refused: {answers}"
             assert answers[role] < 500, answers
         else:

@@ -45,9 +45,15 @@ def test_the_api_page_and_the_admin_site_ask_to_sign_in(client: Any, url: str) -
 
 
 @pytest.mark.django_db
-def test_htmx_moves_the_whole_page_to_the_sign_in_form(client: Any) -> None:
-    answer = client.get("/", headers={"HX-Request": "true", "HX-Current-URL": "http://testserver/targets/"})
-    assert answer.headers["HX-Redirect"] == "/account/login/?next=/targets/"
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_htmx_is_refused_and_told_where_to_sign_in_instead_of_getting_the_form(client: Any, method: str) -> None:
+    headers = {"HX-Request": "true", "HX-Current-URL": "http://testserver/runs/?status=failed"}
+    answer = client.generic(method, "/", headers=headers)
+    assert (answer.status_code, answer.headers["Sign-In-At"]) == (
+        401,
+        "/account/login/?next=/runs/%3Fstatus%3Dfailed",
+    )
+    assert "<form" not in answer.content.decode()
 
 
 def test_signing_in_leads_back_to_the_page_that_was_asked_for(client: Any, ann: User) -> None:
