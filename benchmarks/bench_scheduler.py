@@ -73,7 +73,7 @@ def start() -> tuple[subprocess.Popen[str], float]:
     )
     assert process.stderr is not None
     for line in process.stderr:
-        if "scheduler started" in line:
+        if "the clock is on" in line:
             return process, cpu_seconds(process.pid)
     raise SystemExit("The scheduler did not start.")
 

@@ -21,8 +21,10 @@ from maintenance.approvals import plans_waiting
 from maintenance.choices import JobType
 from maintenance.models import CleanupPlanPair, MaintenanceJob, MaintenanceRun
 from maintenance.services import PURGE_TRASH
+from scheduling import host_overview
 from scheduling.choices import FAILING, RunOutcome, RunStatus
 from scheduling.cron import ScheduleError, parse_cron
+from scheduling.engine.delivery import DEFAULT_QUEUE
 from scheduling.heartbeat import Heartbeat
 from scheduling.units import binary_size, counted
 from scheduling.wall_clock import clock_state
@@ -54,6 +56,22 @@ def scheduler_down(heartbeat: Heartbeat, jobs: list[BackupJob]) -> list[Attentio
             url=reverse("scheduling:run_list"),
             action="See the runs",
         )
+    ]
+
+
+def queues_unserved(now: datetime) -> list[Attention]:
+    """Queues whose runs wait for a worker; without a scheduler that of the default queue is its own entry."""
+    return [
+        Attention(
+            level="warning",
+            title=f"No worker works the queue {queue.name}",
+            text=f"{counted(queue.waiting, 'run')} {'waits' if queue.waiting == 1 else 'wait'} for one. "
+            f"On the host that should work it: {queue.command}",
+            url=reverse("scheduling:host_list"),
+            action="See the hosts",
+        )
+        for queue in host_overview.queues_unserved(now)
+        if queue.name != DEFAULT_QUEUE
     ]
 
 

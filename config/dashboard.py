@@ -8,7 +8,6 @@ from typing import Any
 
 from django.contrib.auth.models import AnonymousUser, User
 from django.db.models import Count, Exists, Max, OuterRef, Q, Subquery, Sum
-from django.urls import reverse
 
 from backups.models import Backup, BackupJob, BackupRun, Options, Target
 from config import attention as trouble
@@ -16,9 +15,9 @@ from config.attention import LISTED, Attention
 from maintenance.models import MaintenanceJob, MaintenanceRun
 from scheduling.heartbeat import Heartbeat
 from scheduling.items import ScheduledItem
-from scheduling.models import Run
+from scheduling.job_state import soonest_starts
+from scheduling.models import Pause, Run
 from scheduling.registry import all_kinds
-from scheduling.upcoming import upcoming
 
 NEXT_RUNS = 5
 LAST_RUNS = 8
@@ -75,6 +74,7 @@ def dashboard(*, user: User | AnonymousUser, heartbeat: Heartbeat, now: datetime
     options = Options.load()
     attention = [
         *trouble.scheduler_down(heartbeat, jobs),
+        *trouble.queues_unserved(now),
         *trouble.clock_jumped(may_confirm=user.has_perm("maintenance.approve_cleanupplan")),
         *trouble.undecided_plans(),
         *trouble.failed_last(BackupRun, jobs),
@@ -99,7 +99,7 @@ def dashboard(*, user: User | AnonymousUser, heartbeat: Heartbeat, now: datetime
         stored_bytes=copies["size"] or 0,
         last_backup=copies["newest"],
         stalest=_stalest(),
-        next_runs=_next_runs(jobs, maintenance_jobs, options.timezone, now),
+        next_runs=_next_runs(jobs, maintenance_jobs, options.timezone, heartbeat.pause, now),
         last_runs=runs["last"],
         failures=runs["failing"],
     )
@@ -123,21 +123,21 @@ def _stalest() -> Target | None:
 
 
 def _next_runs(
-    jobs: list[BackupJob], maintenance_jobs: list[MaintenanceJob], zone: str, now: datetime
+    jobs: list[BackupJob], maintenance_jobs: list[MaintenanceJob], zone: str, pause: Pause | None, now: datetime
 ) -> list[NextRun]:
     names: dict[str, tuple[str, str]] = {}
-    items = []
+    items: list[tuple[BackupJob | MaintenanceJob, ScheduledItem]] = []
     for job in jobs:
         job.timezone = job.timezone or zone
-        items.append(ScheduledItem.from_backup_job(job))
-        names[items[-1].id] = (job.name, job.get_absolute_url())
+        items.append((job, ScheduledItem.from_backup_job(job)))
+        names[items[-1][1].id] = (job.name, job.get_absolute_url())
     for task in maintenance_jobs:
         task.timezone = task.timezone or zone
-        items.append(ScheduledItem.from_maintenance_job(task))
-        names[items[-1].id] = (task.name, reverse("maintenance:job_list"))
+        items.append((task, ScheduledItem.from_maintenance_job(task)))
+        names[items[-1][1].id] = (task.name, task.get_absolute_url())
     return [
         NextRun(name=names[entry.item.id][0], kind=entry.item.kind, url=names[entry.item.id][1], at=entry.at)
-        for entry in upcoming(items, now, NEXT_RUNS)
+        for entry in soonest_starts(items, now=now, pause=pause, count=NEXT_RUNS)
     ]
 
 

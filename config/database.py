@@ -17,6 +17,19 @@ SQLITE_OPTIONS = {
     "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL",
 }
 
+# A network that swallows packets must not hold a process for the quarter of an hour that the kernel would wait.
+POSTGRESQL_OPTIONS = {
+    "connect_timeout": 10,
+    "keepalives_idle": 15,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+
+EMBEDDED = "embedded"
+PROCRASTINATE = "procrastinate"
+ENGINES = (EMBEDDED, PROCRASTINATE)
+
 
 def database_settings(url: str, sqlite_path: Path) -> dict[str, Any]:
     """Settings for SQLite at `sqlite_path` when the address is empty, else for the SQLite or PostgreSQL it names.
@@ -40,4 +53,19 @@ def database_settings(url: str, sqlite_path: Path) -> dict[str, Any]:
         ) from None
     if scheme == "sqlite":
         return {**parsed, "OPTIONS": {**SQLITE_OPTIONS, **parsed.get("OPTIONS", {})}}
-    return {**parsed, "CONN_MAX_AGE": 600, "CONN_HEALTH_CHECKS": True}
+    options = {**POSTGRESQL_OPTIONS, **parsed.get("OPTIONS", {})}
+    return {**parsed, "CONN_MAX_AGE": 600, "CONN_HEALTH_CHECKS": True, "OPTIONS": options}
+
+
+def is_postgresql(database: dict[str, Any]) -> bool:
+    return str(database["ENGINE"]).endswith("postgresql")
+
+
+def engine(name: str, database: dict[str, Any]) -> str:
+    """The engine, once it is sure that the database can carry it; raises ImproperlyConfigured else."""
+    if name == PROCRASTINATE and not is_postgresql(database):
+        raise ImproperlyConfigured(
+            "KEEPWELL_ENGINE is procrastinate, which keeps its messages in PostgreSQL, and the database is SQLite. "
+            "Set DATABASE_URL to a PostgreSQL database, or leave KEEPWELL_ENGINE out: “embedded” needs nothing more."
+        )
+    return name

@@ -7,7 +7,7 @@ from pathlib import Path
 from django.utils.csp import CSP
 
 from config import __version__
-from config.database import database_settings
+from config.database import EMBEDDED, ENGINES, database_settings, engine, is_postgresql
 from config.env import env_bool, env_choice, env_int, env_list, env_path, env_secret, env_str, env_url
 from config.secret_key import data_folder, secret_key
 
@@ -23,6 +23,8 @@ KEEPWELL_PORT = env_int("KEEPWELL_PORT", 8000, minimum=1, maximum=65535)
 KEEPWELL_WORKERS = env_int("KEEPWELL_WORKERS", 4, minimum=1, maximum=64)
 # Whose runs this host's workers take: names of queues; jobs that name none are in the queue "default".
 KEEPWELL_QUEUES = env_list("KEEPWELL_QUEUES") or ["default"]
+# How long a run is known to be alive after its process last said so: what another host waits before it calls it lost.
+KEEPWELL_LEASE_SECONDS = env_int("KEEPWELL_LEASE_SECONDS", 60, minimum=6, maximum=3600)
 KEEPWELL_LOG_LEVEL = env_choice("KEEPWELL_LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR"))
 
 DEBUG = env_bool("KEEPWELL_DEBUG", False)
@@ -103,6 +105,13 @@ TEMPLATES = [
 DATABASES = {"default": database_settings(env_secret("DATABASE_URL"), KEEPWELL_DATA / "keepwell.sqlite3")}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
+# Who tells the workers of a queued run: their own look at the ledger, or messages of Procrastinate as well.
+KEEPWELL_ENGINE = engine(env_choice("KEEPWELL_ENGINE", EMBEDDED, ENGINES), DATABASES["default"])
+if is_postgresql(DATABASES["default"]):  # its migrations are PostgreSQL's own
+    INSTALLED_APPS.insert(INSTALLED_APPS.index("django_htmx"), "procrastinate.contrib.django")
+# Its tasks are known to the workers alone: whoever records a run names them.
+PROCRASTINATE_AUTODISCOVER_MODULE_NAME = ""
+
 USE_TZ = True
 TIME_ZONE = "UTC"
 LANGUAGE_CODE = "en"
@@ -136,6 +145,7 @@ SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 SESSION_COOKIE_SECURE = _https
 CSRF_COOKIE_NAME = "keepwell_csrf"
+CSRF_FAILURE_VIEW = "accounts.views.csrf_failure"
 CSRF_COOKIE_HTTPONLY = True
 CSRF_COOKIE_SAMESITE = "Lax"
 CSRF_COOKIE_SECURE = _https
@@ -172,5 +182,8 @@ LOGGING = {
         "django.request": {"level": "ERROR"},
         "django.server": {"handlers": ["stderr"], "level": "INFO", "propagate": False},
         "apscheduler": {"level": "WARNING"},
+        # Every message that has to wait is an error to it, with a traceback; the ledger says what became of a run.
+        "procrastinate": {"level": "CRITICAL"},
+        "psycopg.pool": {"level": "ERROR"},
     },
 }

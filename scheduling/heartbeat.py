@@ -8,7 +8,8 @@ from django.db.models import Subquery
 from django.utils import timezone
 from django_apscheduler.models import DjangoJob
 
-from scheduling.models import SchedulerState
+from scheduling.job_rules import pause_in_force
+from scheduling.models import Pause, SchedulerState
 from scheduling.registry import get_kind
 
 ALIVE_FOR = timedelta(seconds=30)
@@ -16,12 +17,13 @@ ALIVE_FOR = timedelta(seconds=30)
 
 @dataclass(frozen=True, kw_only=True)
 class Heartbeat:
-    """Whether the scheduler is at work, and what it does next: for the foot of every page."""
+    """Whether the scheduler is at work, what it does next, and the pause of everything: for the frame of every page."""
 
     alive: bool
     seen_at: datetime | None
     next_name: str = ""
     next_at: datetime | None = None
+    pause: Pause | None = None
 
     @property
     def text(self) -> str:
@@ -34,18 +36,24 @@ class Heartbeat:
 
 
 def scheduler_heartbeat() -> Heartbeat:
-    """The scheduler's last sign of life and its next fire; two small queries at most."""
+    """The scheduler's last sign of life and its next fire; two small queries at most, and a third during a pause."""
+    now = timezone.now()
+    in_force = Pause.objects.filter(pk=1, until__gt=now)
     fires = DjangoJob.objects.filter(next_run_time__isnull=False).order_by("next_run_time")
     state = SchedulerState.objects.annotate(
-        next_id=Subquery(fires.values("id")[:1]), next_at=Subquery(fires.values("next_run_time")[:1])
+        next_id=Subquery(fires.values("id")[:1]),
+        next_at=Subquery(fires.values("next_run_time")[:1]),
+        paused_until=Subquery(in_force.values("until")[:1]),
     ).first()
-    if state is None or timezone.now() - state.seen_at >= ALIVE_FOR:
-        return Heartbeat(alive=False, seen_at=state.seen_at if state else None)
+    pause = pause_in_force(now) if state is None or state.paused_until else None
+    if state is None or now - state.seen_at >= ALIVE_FOR:
+        return Heartbeat(alive=False, seen_at=state.seen_at if state else None, pause=pause)
     return Heartbeat(
         alive=True,
         seen_at=state.seen_at,
         next_name=_job_name(state.next_id) if state.next_id else "",
         next_at=state.next_at,
+        pause=pause,
     )
 
 

@@ -20,7 +20,7 @@ from scheduling.models import Host
 DRAFT = "new-"
 DRAFT_SECONDS = 3600
 # A host that is silent for longer than this has no part in the work any more.
-SILENT_SECONDS = 90.0
+SILENT_SECONDS = settings.KEEPWELL_LEASE_SECONDS * 1.5
 
 
 def _folder() -> Path:

@@ -1,99 +1,78 @@
-"""The loop of the scheduler process: it keeps the clock true to the rows and runs what is queued."""
+"""Claims the queued runs of some queues and runs them, and mends what dead processes left."""
 
 from __future__ import annotations
 
 import logging
-import socket
 import threading
 import time
-from collections.abc import Sequence
-from contextlib import suppress
-from datetime import datetime
-from os import getpid
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
-from django.db import DatabaseError, close_old_connections, connection, connections
+from django.db import close_old_connections, connections
 from django.db.models import Q
 from django.utils import timezone
 
-from scheduling import holders
 from scheduling.choices import BY_ITSELF
-from scheduling.clock import Clock, schedule_jobs_on_startup
+from scheduling.engine.delivery import DEFAULT_QUEUE, uses_messages
 from scheduling.executing import execute_run
-from scheduling.hosts import host_beat
 from scheduling.job_rules import pause_in_force
-from scheduling.keeper import Keeper
-from scheduling.ledger import runs_mark_lost, runs_mend
-from scheduling.models import SchedulerState
+from scheduling.ledger import runs_mend
 from scheduling.registry import all_kinds
-from scheduling.stopping import RENEW_SECONDS
-from scheduling.wall_clock import clock_jump
 
 logger = logging.getLogger(__name__)
 
-WATCH_SECONDS = 0.1
-POLL_RUNS_SECONDS = 0.5
-POLL_JOBS_SECONDS = 2.0
 RECOVER_SECONDS = 5.0
-HEARTBEAT_SECONDS = 5.0
-RECONCILE_SECONDS = 30.0
 STOP_GRACE_SECONDS = 20.0
-MENDER_GRACE_SECONDS = 2.0
 PAUSE_SECONDS = 5.0
-# The queue of jobs that name none.
-DEFAULT_QUEUE = "default"
-
-
-class _Every:
-    """Says yes at most once per `seconds`."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._due = 0.0
-
-    def __call__(self) -> bool:
-        now = time.monotonic()
-        if now < self._due:
-            return False
-        self._due = now + self._seconds
-        return True
+# Where messages tell of runs, one that has waited for longer has lost its message, or waits for another run.
+MESSAGE_SECONDS = 5.0
 
 
 class Worker:
-    """Claims queued runs of its `queues` and runs up to `size` of them at a time, each in a thread of its own.
+    """Runs up to `size` queued runs of its `queues` at a time, each in a thread of its own.
 
     The threads are daemons: one that hangs on a dead disk must not keep the process from ending.
     """
 
     def __init__(self, *, size: int, queues: Sequence[str] = ()) -> None:
         self.size = size
-        self.queues = list(queues) or list(settings.KEEPWELL_QUEUES)
+        self.queues = list(dict.fromkeys(queues)) or list(settings.KEEPWELL_QUEUES)
         self.stop_runs = threading.Event()
         self._busy: dict[tuple[str, int], threading.Thread] = {}
+        # Runs are begun by the loop and by whoever receives messages.
+        self._beginning = threading.Lock()
         self._freed = threading.Event()
         self._paused_until = 0.0
 
     def start_queued(self) -> int:
         """Hand waiting runs to new threads, oldest first; returns how many were handed over."""
         self._freed.clear()
-        self._busy = {key: thread for key, thread in self._busy.items() if thread.is_alive()}
+        if not self._has_place():
+            return 0
         started = 0
-        if len(self._busy) >= self.size or time.monotonic() < self._paused_until:
-            return started
         for kind, run_id in self._waiting():
-            if len(self._busy) >= self.size:
+            started += self.begin(kind, run_id)
+            if not self._has_place():
                 break
-            if (kind, run_id) not in self._busy:
-                thread = threading.Thread(target=self._run, args=(kind, run_id), name=f"{kind}-{run_id}", daemon=True)
-                self._busy[kind, run_id] = thread
-                thread.start()
-                started += 1
         return started
+
+    def begin(self, kind: str, run_id: int, when_done: Callable[[], None] = lambda: None) -> bool:
+        """Hand one run to a new thread, which calls `when_done` at its end; False when there is no place for it."""
+        with self._beginning:
+            if not self._has_place() or (kind, run_id) in self._busy or self.stop_runs.is_set():
+                return False
+            thread = threading.Thread(
+                target=self._run, args=(kind, run_id, when_done), name=f"{kind}-{run_id}", daemon=True
+            )
+            self._busy[kind, run_id] = thread
+            thread.start()
+            return True
 
     @property
     def busy(self) -> int:
-        return sum(thread.is_alive() for thread in self._busy.values())
+        return sum(thread.is_alive() for thread in list(self._busy.values()))
 
     @property
     def has_room(self) -> bool:
@@ -104,10 +83,16 @@ class Worker:
         """Ask what runs to stop and wait for it; what does not stop in time is left to be found lost."""
         self.stop_runs.set()
         deadline = time.monotonic() + STOP_GRACE_SECONDS
-        for thread in self._busy.values():
+        for thread in list(self._busy.values()):
             thread.join(max(0.0, deadline - time.monotonic()))
         if self.busy:
             logger.warning("%d runs did not stop within %.0f s and are given up", self.busy, STOP_GRACE_SECONDS)
+
+    def _has_place(self) -> bool:
+        for key, thread in list(self._busy.items()):
+            if thread.ident is not None and not thread.is_alive():
+                self._busy.pop(key, None)
+        return len(self._busy) < self.size and time.monotonic() >= self._paused_until
 
     def _waiting(self) -> list[tuple[str, int]]:
         rows: list[tuple[Any, str, int]] = []
@@ -124,14 +109,16 @@ class Worker:
         return [(kind, pk) for _, kind, pk in sorted(rows)]
 
     def _startable(self, queued: Any, now: datetime) -> Any:
-        """Of the queued runs those of these queues that may start now."""
+        """Of the queued runs those of these queues that may start now, and of which nobody else tells."""
         names = [*self.queues, *([""] if DEFAULT_QUEUE in self.queues else [])]
         startable = queued.filter(queue__in=names).filter(Q(not_before=None) | Q(not_before__lte=now))
+        if uses_messages():
+            startable = startable.filter(queued_at__lte=now - timedelta(seconds=MESSAGE_SECONDS))
         if pause_in_force(now) is not None:
             return startable.exclude(trigger__in=BY_ITSELF)
         return startable.exclude(trigger__in=BY_ITSELF, job__paused_until__gt=now)
 
-    def _run(self, kind: str, run_id: int) -> None:
+    def _run(self, kind: str, run_id: int, when_done: Callable[[], None]) -> None:
         try:
             execute_run(kind, run_id, stop=self.stop_runs)
         except Exception:
@@ -139,8 +126,11 @@ class Worker:
             # The data folder or the database is full or away: the next try would most likely end the same way.
             self._paused_until = time.monotonic() + PAUSE_SECONDS
         finally:
-            connections.close_all()
-            self._freed.set()
+            try:
+                when_done()
+            finally:
+                connections.close_all()
+                self._freed.set()
 
 
 class Mender(threading.Thread):
@@ -165,108 +155,3 @@ class Mender(threading.Thread):
                 self._stopping.wait(RECOVER_SECONDS)
         finally:
             connections.close_all()
-
-
-class SchedulerProcess:
-    """Everything `manage.py run_scheduler` does between taking its lock and giving it back."""
-
-    def __init__(self, *, size: int | None = None) -> None:
-        self.stopping = threading.Event()
-        self.worker = Worker(size=size or settings.KEEPWELL_WORKERS)
-        self._clock: Clock | None = None
-        self._started_at = timezone.now()
-        self._data_version: object = None
-        self._lost = _Every(RECOVER_SECONDS)
-        self._heartbeat = _Every(HEARTBEAT_SECONDS)
-        self._reconcile = _Every(RECONCILE_SECONDS)
-        self._reconnect = _Every(RECONCILE_SECONDS)
-        self._poll_jobs = _Every(POLL_JOBS_SECONDS)
-        self._poll_runs = _Every(POLL_RUNS_SECONDS)
-        self._host_beat = _Every(RENEW_SECONDS)
-
-    def run(self) -> None:
-        """Recover, start the clock, and turn until `stopping` is set; then stop both cleanly."""
-        mender = Mender(self.stopping)
-        with Keeper():
-            try:
-                while not self.stopping.wait(WATCH_SECONDS):
-                    self._turn()
-                    if self._clock is not None and mender.ident is None:
-                        mender.start()
-            finally:
-                self.stopping.set()
-                if self._clock is not None:
-                    self._clock.stop()
-                self.worker.close()
-        try:
-            if mender.ident is not None:
-                mender.join(MENDER_GRACE_SECONDS)
-        finally:
-            with suppress(DatabaseError):
-                SchedulerState.objects.all().delete()
-            logger.info("scheduler stopped")
-
-    def _turn(self) -> None:
-        """One turn of the loop. Whatever goes wrong in it must not end the process: the next turn tries again."""
-        try:
-            # SQLite's connection is kept for a while: whether others have written can only be asked of the same one.
-            if connection.vendor != "sqlite" or self._reconnect():
-                close_old_connections()
-            if self._clock is None:
-                self._start()
-            else:
-                self._work(self._clock)
-        except DatabaseError:
-            logger.exception("the database did not answer; trying again")
-            connection.close()
-            self.stopping.wait(1)
-        except Exception:
-            logger.exception("the scheduler's loop met something unexpected; trying again")
-            self.stopping.wait(PAUSE_SECONDS)
-
-    def _start(self) -> None:
-        runs_mark_lost()
-        self._clock = schedule_jobs_on_startup()
-        logger.info("scheduler started: %d schedules, %d runs at a time", self._clock.schedule_count, self.worker.size)
-
-    def _work(self, clock: Clock) -> None:
-        if self._heartbeat():
-            self._beat()
-        if self._lost():
-            runs_mark_lost()
-        if self._reconcile():
-            clock.reconcile()
-        if self._host_beat():
-            host_beat(queues=self.worker.queues, started_at=self._started_at)
-        changed = self._changed()
-        if changed or self._poll_jobs():
-            clock.reconcile_if_changed()
-        if changed or self.worker.has_room or self._poll_runs():
-            self.worker.start_queued()
-
-    def _changed(self) -> bool:
-        """Whether another connection has committed since the last turn: one cheap pragma on SQLite; elsewhere the
-        poll has to do.
-        """
-        if connection.vendor != "sqlite":
-            return False
-        with connection.cursor() as cursor:
-            cursor.execute("PRAGMA data_version")
-            version = cursor.fetchone()
-        changed: bool = version != self._data_version
-        self._data_version = version
-        return changed
-
-    def _beat(self) -> None:
-        SchedulerState.objects.update_or_create(
-            pk=1,
-            defaults={
-                "host": holders.host_id(),
-                "hostname": socket.gethostname(),
-                "pid": getpid(),
-                "started_at": self._started_at,
-                "seen_at": timezone.now(),
-            },
-        )
-        # Looked at here too, so that a jump is noticed, and is in the log, when it happens and not at the next cleanup.
-        clock_jump()

@@ -1,7 +1,16 @@
 from __future__ import annotations
 
+import secrets
+
 from django.db import models
 from django.db.models import Q
+
+from scheduling.choices import ProcessRole
+
+
+def new_process_id() -> str:
+    """A name for one process, unlike a number of the system's never used again."""
+    return secrets.token_hex(12)
 
 
 class SchedulerState(models.Model):
@@ -21,12 +30,16 @@ class SchedulerState(models.Model):
 
 
 class Host(models.Model):
-    """A data folder at work on this database, and the last sign of life of any of its processes.
+    """A process at work on this database, and its last sign of life. The data folder it works on is its host.
 
-    What it is called and which queues it serves is what its last process said of itself.
+    A host has as many rows as it has had processes lately: each says for itself which queues it serves.
     """
 
-    host = models.CharField(max_length=64, unique=True, help_text="Id of the data folder.")
+    host = models.CharField(max_length=64, db_index=True, help_text="Id of the data folder.")
+    process = models.CharField(
+        max_length=32, unique=True, default=new_process_id, help_text="Made up by the process at its start."
+    )
+    role = models.CharField(max_length=16, choices=ProcessRole, default=ProcessRole.WORKER)
     hostname = models.CharField(max_length=255)
     version = models.CharField(max_length=32, blank=True)
     queues = models.JSONField(default=list, blank=True, help_text="Queues its workers serve; none: it runs commands.")
@@ -36,9 +49,12 @@ class Host(models.Model):
 
     class Meta:
         ordering = ("hostname", "pk")
+        constraints = [
+            models.CheckConstraint(condition=Q(role__in=ProcessRole.values), name="scheduler_host_role_known")
+        ]
 
     def __str__(self) -> str:
-        return f"{self.hostname} ({self.host})"
+        return f"{self.hostname} ({self.host}), process {self.pid}"
 
 
 class Pause(models.Model):

@@ -21,6 +21,7 @@ from backups.services.options import options_adopt_machine_zone
 from backups.services.storages import storage_ensure_default
 from config.supervisor import Command as ChildCommand
 from config.supervisor import Supervisor
+from scheduling.hosts import SecondHostError, hosts_refuse_second
 
 READY_SECONDS = 60.0
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 (compared, not bound)
@@ -41,6 +42,10 @@ class Command(BaseCommand):
             if storage_ensure_default() is not None:
                 options_adopt_machine_zone()
             link = ensure_setup_link()
+        try:
+            hosts_refuse_second()
+        except SecondHostError as error:
+            raise CommandError(str(error), returncode=3) from error
         # An open SQLite handle must not be held by a process that does not use it.
         connections.close_all()
         supervisor = Supervisor(child_commands(bind, port), self._say)

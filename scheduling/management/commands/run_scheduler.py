@@ -1,19 +1,20 @@
 from __future__ import annotations
 
-import signal
-from types import FrameType
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import BaseCommand, CommandParser
 
-from scheduling.scheduler_lock import SchedulerRunningError, scheduler_lock
-from scheduling.worker import SchedulerProcess
+from scheduling.command import bad_input, refused
+from scheduling.hosts import SecondHostError
+from scheduling.scheduler_lock import SchedulerRunningError, scheduler_seat
+from scheduling.scheduler_process import SchedulerProcess
+from scheduling.worker_process import host_join
 
 
 class Command(BaseCommand):
     help = (
-        "Run the scheduler: fires schedules, starts queued runs, and mends what dead processes left. "
-        "Stop it with SIGTERM or Ctrl-C."
+        "Run the scheduler: fires schedules, starts queued runs, and mends what dead processes left. On PostgreSQL "
+        "several may run: one is active, the others stand by. Stop it with SIGTERM or Ctrl-C."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -21,16 +22,12 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["workers"] is not None and options["workers"] < 1:
-            raise CommandError("--workers takes a whole number from 1.", returncode=2)
+            raise bad_input("--workers takes a whole number from 1.")
         try:
-            with scheduler_lock():
-                process = SchedulerProcess(size=options["workers"])
-
-                def stop(_signal: int, _frame: FrameType | None) -> None:
-                    process.stopping.set()
-
-                signal.signal(signal.SIGTERM, stop)
-                signal.signal(signal.SIGINT, stop)
+            with scheduler_seat() as seat:
+                process = SchedulerProcess(size=options["workers"], seat=seat)
+                process.stop_on_signals()
+                host_join(process)
                 process.run()
-        except SchedulerRunningError as error:
-            raise CommandError(str(error), returncode=3) from error
+        except (SchedulerRunningError, SecondHostError) as error:
+            raise refused(str(error)) from error
