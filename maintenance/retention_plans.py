@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -156,7 +156,7 @@ def retention_plans(
 
 def plan_all(
     *,
-    pairs: Sequence[Pair],
+    pairs: Iterable[Pair],
     options: Options,
     now: datetime,
     storages: Storages,

@@ -28,6 +28,7 @@ def mark_missing(*, pair: Mapping[str, int], storages: Storages, context: RunCon
             handle = storages.open(storage)
             there = {name for name, _ in handle.list_artifacts()}
             for backup in rows.filter(storage=storage).order_by("pk"):
+                context.checkpoint()
                 if backup.shown_path in there or not _is_gone(backup, handle):
                     continue
                 backup_mark_missing(backup=backup, reason=GONE_REASON)

@@ -14,11 +14,13 @@ from backups.models import Backup, BackupJob, Storage, Target
 from backups.models.options import GUARD_FIELDS
 from backups.services.audit import Authority
 from backups.services.jobs import job_create
+from backups.services.moved import Moved
 from backups.services.options import options_update
+from backups.services.purge import backups_purge
 from backups.services.storages import storage_backend, storage_create
 from backups.services.targets import target_create
-from backups.services.trash import Moved, backups_purge, backups_trash
-from backups.storage import ArtifactName, Sidecar, folder_slug, new_uid
+from backups.services.trash import backups_trash
+from backups.storage import ArtifactName, OpenStorage, Sidecar, folder_slug, new_uid
 from backups.storage.names import is_bookkeeping
 from maintenance.choices import JobType
 from maintenance.models import MaintenanceJob
@@ -116,6 +118,12 @@ def purge(*backups: Backup, **values: Any) -> Moved:
             holder=holder,
             **{"trashed_before": timezone.now(), "now": timezone.now(), **values},
         )
+
+
+def give_back(storage: OpenStorage, name: ArtifactName) -> None:
+    """Bring one artifact back from the trash, or raise why that failed."""
+    for error in storage.restore_all_from_trash([name]).values():
+        raise error
 
 
 def artifact_path(backup: Backup) -> Path:

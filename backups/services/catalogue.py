@@ -11,6 +11,7 @@ from backups.choices import AttemptStatus, BackupState
 from backups.models import AuditAction, Backup, BackupRunTarget
 from backups.retention.suspicion import LOOK_BACK, suspect_reason
 from backups.services.audit import audit_backup
+from scheduling.fencing import NO_FENCE, Fence
 
 
 def backup_register(
@@ -22,13 +23,15 @@ def backup_register(
     message: str,
     status: AttemptStatus,
     now: datetime | None = None,
+    fence: Fence = NO_FENCE,
 ) -> Backup:
     """Enter a published artifact into the catalogue and settle its attempt, in one transaction.
 
     `size` in bytes, `summary` the source's figures; `now` is when the attempt ended. A copy much smaller than the
-    good ones before it is entered as suspect.
+    good ones before it is entered as suspect. Raises what `fence` does: the copy is then recovery's to enter.
     """
     with transaction.atomic():
+        fence.hold()
         # Of several that settle the same attempt one enters it. What the job and the target are by now is read afresh.
         mine = BackupRunTarget.objects.filter(pk=attempt.pk, unsettled=True).update(unsettled=False)
         attempt.refresh_from_db()

@@ -27,7 +27,6 @@ from backups.services.storages import storage_backend
 from backups.services.trash import UNTRASH_NOTE, UNTRASH_PIN
 from backups.storage import ArtifactName, OpenStorage, Sidecar, StorageError
 from backups.storage.epoch import LARGEST
-from backups.storage.trash_contents import trashed_artifacts
 from scheduling.printable import printable
 from scheduling.units import counted
 
@@ -171,7 +170,7 @@ def _unlisted(handle: OpenStorage, files: Mapping[str, int], known: Mapping[str,
         except StorageError as error:
             sidecar, problem = None, str(error)
         yield _File(shown=relative, size=size, in_trash=False, sidecar=sidecar, problem=problem)
-    for item in trashed_artifacts(handle):
+    for item in handle.list_trash():
         shown = f"{printable(item.filename)} in the trash"
         if item.sidecar is None and known.get(item.filename[UID_IN_FILENAME]) == "":
             continue

@@ -12,8 +12,9 @@ from backups.choices import IN_TRANSIT, AttemptStatus, BackupState
 from backups.models import Backup, BackupRunTarget
 from backups.services.catalogue import backup_register
 from backups.services.protections import leases_sweep
+from backups.services.purge import backup_resume_purging
 from backups.services.storages import storage_backend
-from backups.services.trash import backup_resume_purging, backup_resume_trashing
+from backups.services.trash import backup_resume_trashing
 from backups.storage import ArtifactName, OpenStorage, SidecarError, StorageError
 from scheduling import holders
 

@@ -7,8 +7,7 @@ way back.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import count, groupby
 from typing import Any
@@ -24,13 +23,12 @@ from backups.querysets import BackupQuerySet
 from backups.services.audit import Authority, audit_backups
 from backups.services.catalogue import backup_mark_missing
 from backups.services.epochs import refuse_old_database, storage_changing
+from backups.services.moved import BATCH, Moved, unnamed, verdict_text
 from backups.services.protections import lock_backups, why_protected
 from backups.services.storages import storage_backend
-from backups.storage import ArtifactMissingError, ArtifactName, OpenStorage, StorageError
+from backups.storage import ArtifactMissingError, OpenStorage, StorageError
 from scheduling import holders
-
-BATCH = 50
-"""How many copies go at once: a process that dies leaves at most so many to be mended."""
+from scheduling.fencing import NO_FENCE, Fence
 
 UNTRASH_PIN = timedelta(days=30)
 UNTRASH_NOTE = "brought back from the trash"
@@ -38,15 +36,6 @@ GONE_REASON = (
     "Its file is not in the storage. Keepwell did not delete it: look for it on the disk "
     "or in the storage's own snapshots."
 )
-
-
-@dataclass(kw_only=True)
-class Moved:
-    """What became of the copies of one request: `done`, `left` as they were with why, and `failed` with what failed."""
-
-    done: list[Backup] = field(default_factory=list)
-    left: list[tuple[Backup, str]] = field(default_factory=list)
-    failed: list[tuple[Backup, Exception]] = field(default_factory=list)
 
 
 def backups_trash(
@@ -57,12 +46,14 @@ def backups_trash(
     authority: Authority,
     holder: str,
     now: datetime,
+    fence: Fence = NO_FENCE,
 ) -> Moved:
     """Move copies of one pair in one storage to its trash, each with the verdict that condemns it.
 
     Whatever the plan said, a copy stays that is no longer good and available, is protected, is the newest verified of
     its pair, or without which the pair would have fewer than `max(1, minimum_keep)` good ones. Raises `StorageError`
-    when the storage as a whole does not let anything be moved, and ValueError for copies of several pairs or storages.
+    when the storage as a whole does not let anything be moved, ValueError for copies of several pairs or storages, and
+    what `fence` raises: then nothing has moved, and recovery takes back what the rows say.
     """
     result = Moved()
     verdicts = {backup.pk: dict(verdict) for backup, verdict in items}
@@ -71,16 +62,18 @@ def backups_trash(
     _refuse_mixture([backup for backup, _ in items])
     refuse_old_database(storage=items[0][0].storage, handle=storage)
     with transaction.atomic():
+        fence.hold()
         going = _fit_to_go(lock_backups(verdicts), max(1, minimum_keep), storage, now, result)
         _say_deleting(going, verdicts, authority.run, holder)
-        reasons = ((backup, _reason(verdicts[backup.pk])) for backup in going)
+        reasons = ((backup, verdict_text(verdicts[backup.pk])) for backup in going)
         audit_backups(entries=reasons, action=AuditAction.TRASH, authority=authority, now=now)
-    known = {backup.pk for backup in (*going, *(left for left, _ in result.left), *(bad for bad, _ in result.failed))}
+    known = {*result.settled, *(backup.pk for backup in going)}
     result.left += [(backup, _changed(backup)) for backup, _ in items if backup.pk not in known]
     if not going:
         return result
     with storage_changing(storage=going[0].storage, handle=storage):
-        _move_out(going, storage, now, result)
+        fence.check()
+        _move_out(going, storage, holder, now, result)
     return result
 
 
@@ -120,60 +113,9 @@ def backups_untrash(*, backups: Sequence[Backup], by: str, now: datetime | None 
                 for start in range(0, len(mine), BATCH):
                     _untrash(mine[start : start + BATCH], storage, by, holder, now, result)
         except StorageError as error:
-            settled = {backup.pk for backup in (*result.done, *_copies(result.left), *_copies(result.failed))}
+            settled = result.settled
             result.failed += [(backup, error) for backup in mine if backup.pk not in settled]
     return result
-
-
-def backups_purge(
-    *,
-    backups: Sequence[Backup],
-    storage: OpenStorage,
-    trashed_before: datetime,
-    authority: Authority,
-    holder: str,
-    now: datetime,
-) -> Moved:
-    """Remove the bytes of copies of one storage that have been in its trash since before `trashed_before`.
-
-    Their rows stay as tombstones. A copy that is protected stays in the trash. Raises `StorageError` when the storage
-    as a whole refuses.
-    """
-    result = Moved()
-    if not backups:
-        return result
-    refuse_old_database(storage=backups[0].storage, handle=storage)
-    with transaction.atomic():
-        going = _fit_to_purge(lock_backups([backup.pk for backup in backups]), trashed_before, now, result)
-        changed = Backup.objects.filter(pk__in=[backup.pk for backup in going], state=BackupState.TRASHED)
-        changed.update(state=BackupState.PURGING, holder=holder)
-        entries = ((backup, _reason(backup.verdict or {})) for backup in going)
-        audit_backups(entries=entries, action=AuditAction.PURGE, authority=authority, now=now)
-    if not going:
-        return result
-    with storage_changing(storage=going[0].storage, handle=storage):
-        # What a crash left behind when its artifact went to the trash.
-        behind = [backup.artifact for backup in going if storage.has_sidecar(backup.artifact)]
-        purged = _without(going, storage.move_sidecars_to_trash(behind), result)
-        purged = _without(purged, storage.purge_all([backup.artifact for backup in purged]), result)
-        _say_deleted(purged, now)
-        result.done += purged
-    return result
-
-
-def backup_resume_purging(*, backup: Backup, storage: OpenStorage) -> None:
-    """Bring a backup that says purging to where its bytes say it is: back to trashed, or on to deleted.
-
-    What is still whole in the trash is left to the next purge, which looks anew at what protects it.
-    """
-    if storage.in_trash(backup.artifact):
-        rows = Backup.objects.filter(pk=backup.pk, state=BackupState.PURGING)
-        rows.update(state=BackupState.TRASHED, holder="")
-        return
-    if storage.has_sidecar(backup.artifact):
-        storage.move_sidecar_to_trash(backup.artifact)
-    storage.purge(backup.artifact)
-    _say_deleted([backup], timezone.now())
 
 
 def _refuse_mixture(backups: Sequence[Backup]) -> None:
@@ -190,8 +132,8 @@ def _fit_to_go(rows: Sequence[Backup], floor: int, storage: OpenStorage, now: da
             result.left.append((backup, _changed(backup)))
         elif backup.pk in protected:
             result.left.append((backup, f"{backup.shown_path} stays: {protected[backup.pk]}."))
-        elif (unnamed := _unnamed(backup)) is not None:
-            result.failed.append((backup, unnamed))
+        elif (error := unnamed(backup)) is not None:
+            result.failed.append((backup, error))
         else:
             fit.append(backup)
     if not fit:
@@ -227,7 +169,7 @@ def _is_there(backup: Backup, storage_id: int, storage: OpenStorage) -> bool:
     """Whether its file has its size; of a copy in another storage, which is not open here, the row is believed."""
     if backup.storage_id != storage_id:
         return True
-    return _unnamed(backup) is None and storage.stat(backup.artifact) == backup.size
+    return unnamed(backup) is None and storage.stat(backup.artifact) == backup.size
 
 
 def _without_newest_verified(fit: list[Backup], verified: Any, result: Moved) -> list[Backup]:
@@ -242,36 +184,35 @@ def _without_newest_verified(fit: list[Backup], verified: Any, result: Moved) ->
     return [backup for backup in fit if backup.pk != stays.pk]
 
 
-def _fit_to_purge(rows: Sequence[Backup], trashed_before: datetime, now: datetime, result: Moved) -> list[Backup]:
-    protected = why_protected(rows, now=now)
-    fit: list[Backup] = []
-    for backup in rows:
-        due = backup.state == BackupState.TRASHED and backup.trashed_at and backup.trashed_at <= trashed_before
-        if not due:
-            result.left.append((backup, f"{backup.shown_path} is no longer due to be purged, and was left alone."))
-        elif backup.pk in protected:
-            result.left.append((backup, f"{backup.shown_path} stays in the trash: {protected[backup.pk]}."))
-        elif (unnamed := _unnamed(backup)) is not None:
-            result.failed.append((backup, unnamed))
-        else:
-            fit.append(backup)
-    return fit
-
-
-def _move_out(going: Sequence[Backup], storage: OpenStorage, now: datetime, result: Moved) -> None:
+def _move_out(going: Sequence[Backup], storage: OpenStorage, holder: str, now: datetime, result: Moved) -> None:
     try:
         failures = storage.move_all_to_trash([backup.artifact for backup in going])
         if any(isinstance(error, ArtifactMissingError) for error in failures.values()):
             # A disk that has just gone takes its files along: then that is what failed.
             storage.verify()
-        moved = _without(going, failures, result)
-        moved = _without(moved, storage.move_sidecars_to_trash([backup.artifact for backup in moved]), result)
-        _say_trashed(moved, now)
-        result.done += moved
+        moved = result.sort_out(going, failures)
+        moved = result.sort_out(moved, storage.move_sidecars_to_trash([backup.artifact for backup in moved]))
+        if _say_trashed(moved, now, holder=holder) == len(moved):
+            result.done += moved
+        else:
+            _follow_recovery(moved, storage, result)
     except StorageError as error:
-        settled = {backup.pk for backup in (*result.done, *_copies(result.failed))}
+        settled = result.settled
         result.failed += [(backup, error) for backup in going if backup.pk not in settled]
     _resume_failed(going, storage, result)
+
+
+def _follow_recovery(moved: Sequence[Backup], storage: OpenStorage, result: Moved) -> None:
+    """Give back what recovery had declared to be in its place, taking this process for dead, before it was moved."""
+    states = dict(Backup.objects.filter(pk__in=[backup.pk for backup in moved]).values_list("pk", "state"))
+    back = []
+    for backup in moved:
+        if states.get(backup.pk) == BackupState.TRASHED:
+            result.done.append(backup)
+        else:
+            result.left.append((backup, f"{backup.shown_path} stays: this run was taken for lost meanwhile."))
+            back += [backup.artifact] if states.get(backup.pk) == BackupState.AVAILABLE else []
+    result.sort_out([backup for backup in moved if backup.artifact in back], storage.restore_all_from_trash(back))
 
 
 def _untrash(
@@ -283,8 +224,8 @@ def _untrash(
             if backup.state != BackupState.TRASHED:
                 text = f"{backup.shown_path} is not in the trash any more, so it was left alone."
                 result.left.append((backup, text))
-            elif (unnamed := _unnamed(backup)) is not None:
-                result.failed.append((backup, unnamed))
+            elif (error := unnamed(backup)) is not None:
+                result.failed.append((backup, error))
             else:
                 coming.append(backup)
         rows = Backup.objects.filter(pk__in=[backup.pk for backup in coming], state=BackupState.TRASHED)
@@ -302,7 +243,7 @@ def _untrash(
             failures = storage.restore_all_from_trash([backup.artifact for backup in coming])
         except StorageError as error:
             failures = {backup.artifact: error for backup in coming}
-        back = _without(coming, failures, result)
+        back = result.sort_out(coming, failures)
         _say_available(back)
         result.done += Backup.objects.filter(pk__in=[backup.pk for backup in back]).select_related("storage")
         _resume_failed(coming, storage, result)
@@ -336,10 +277,11 @@ def _say_deleting(
         raise RuntimeError(f"{len(going) - changed} locked rows changed under the lock; nothing was deleted")
 
 
-def _say_trashed(backups: Sequence[Backup], now: datetime) -> None:
-    rows = Backup.objects.filter(pk__in=[backup.pk for backup in backups], state=BackupState.DELETING)
+def _say_trashed(backups: Sequence[Backup], now: datetime, **conditions: str) -> int:
+    """Returns how many rows it was so of."""
+    rows = Backup.objects.filter(pk__in=[backup.pk for backup in backups], state=BackupState.DELETING, **conditions)
     # A copy whose way back failed has been there since it first came.
-    rows.update(state=BackupState.TRASHED, trashed_at=Coalesce("trashed_at", now), holder="")
+    return rows.update(state=BackupState.TRASHED, trashed_at=Coalesce("trashed_at", now), holder="")
 
 
 def _say_available(backups: Sequence[Backup]) -> None:
@@ -347,34 +289,5 @@ def _say_available(backups: Sequence[Backup]) -> None:
     rows.update(state=BackupState.AVAILABLE, holder="", verdict=None, removed_by="", trashed_at=None)
 
 
-def _say_deleted(backups: Sequence[Backup], now: datetime) -> None:
-    rows = Backup.objects.filter(pk__in=[backup.pk for backup in backups], state=BackupState.PURGING)
-    rows.update(state=BackupState.DELETED, deleted_at=now, holder="")
-
-
-def _without(backups: Sequence[Backup], failures: Mapping[ArtifactName, StorageError], result: Moved) -> list[Backup]:
-    """Those that did not fail; the others go to `result`."""
-    result.failed += [(backup, failures[backup.artifact]) for backup in backups if backup.artifact in failures]
-    return [backup for backup in backups if backup.artifact not in failures]
-
-
-def _unnamed(backup: Backup) -> ValueError | None:
-    """What is wrong with a row that names no possible file."""
-    try:
-        backup.artifact  # noqa: B018 - building the name is the check
-    except ValueError as error:
-        return error
-    return None
-
-
 def _changed(backup: Backup) -> str:
     return f"{backup.shown_path} changed since the plan was made, and was left alone."
-
-
-def _copies(entries: Iterable[tuple[Backup, object]]) -> list[Backup]:
-    return [backup for backup, _ in entries]
-
-
-def _reason(verdict: Mapping[str, Any]) -> str:
-    reasons = verdict.get("reasons", ()) if isinstance(verdict, Mapping) else ()
-    return "; ".join(str(reason.get("text", "")) for reason in reasons if isinstance(reason, Mapping))

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import os
 import stat
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
+from backups.archive.errors import Stopped
 from backups.sources.errors import SourceConfigError, SourceError
 from backups.sources.gnutar import GnuTar, find_gnu_tar
+from backups.sources.heeding import heeding
 from scheduling.printable import printable
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Iterator, Mapping, Sequence
 
-    from backups.sources.kinds import Log
+    from backups.sources.kinds import Children, Log
 
 KIND = "files"
 SUFFIX = ".tar"
@@ -57,21 +59,30 @@ def check(config: Mapping[str, Any]) -> list[str]:
 
 @contextmanager
 def open(  # noqa: A001  (the same name in every module of this folder)
-    config: Mapping[str, Any], *, log: Log, stop: threading.Event, forbidden: Sequence[Path] = ()
+    config: Mapping[str, Any],
+    *,
+    log: Log,
+    stop: threading.Event,
+    children: Children = nullcontext,
+    forbidden: Sequence[Path] = (),
 ) -> Iterator[GnuTar]:
     """Read the tree as one pax archive with names relative to "/".
 
     What cannot be read, or changes while it is read, is a warning; a path that is missing, special or inside out with a
     storage, or a tree without any file, raises `SourceError`: an unmounted disk must not look like a good copy.
     """
-    tar = find_gnu_tar()
-    roots = _roots(config["paths"], log)
-    _refuse_forbidden(roots, forbidden)
-    empty = [root for root in roots if not _has_entry(root)]
+
+    def look() -> tuple[list[Path], list[Path]]:
+        roots = _roots(config["paths"], log)
+        _refuse_forbidden(roots, forbidden)
+        return roots, [root for root in roots if not _has_entry(root, stop)]
+
+    tar = find_gnu_tar(stop)
+    # A network disk that does not answer lets the first look at it hang already.
+    roots, empty = heeding(stop, look)
     if len(empty) == len(roots):
         raise SourceError(_empty(", ".join(printable(os.fspath(root)) for root in roots)))
-    stream = GnuTar(tar, roots, config["exclude"], log=log, stop=stop)
-    with stream:
+    with GnuTar(tar, roots, config["exclude"], log=log, stop=stop, children=children) as stream:
         for root in empty:
             stream.warn(_empty(root))
         yield stream
@@ -177,12 +188,17 @@ def _refuse_forbidden(roots: Sequence[Path], forbidden: Sequence[Path]) -> None:
                 )
 
 
-def _has_entry(root: Path) -> bool:
-    """Look for anything that is not a folder; stops at the first, and takes what it may not read as there."""
+def _has_entry(root: Path, stop: threading.Event | None = None) -> bool:
+    """Look for anything that is not a folder; stops at the first, and takes what it may not read as there.
+
+    Raises `Stopped` once `stop` is set.
+    """
     if not root.is_dir():
         return True
     pending = [root]
     while pending:
+        if stop is not None and stop.is_set():
+            raise Stopped
         try:
             with os.scandir(pending.pop()) as entries:
                 for entry in entries:

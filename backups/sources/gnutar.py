@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import threading
+import time
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from backups.sources.kinds import Log
+    from backups.sources.kinds import Children, Log
 
 PIPE_SIZE = 1 << 20
 # 64 KiB records: fewer, larger writes than tar's own 10 KiB, and little padding after a small tree.
@@ -34,8 +35,11 @@ WARNINGS_LOGGED = 1000
 COUNT_INTERVAL = 0.02
 # How long a blocked read may keep a stop waiting.
 POLL_MS = 100
-KILL_PATIENCE = 5.0
+TERMINATE_PATIENCE = 0.5
+KILL_PATIENCE = 2.0
 END_PATIENCE = 60.0
+VERSION_PATIENCE = 30.0
+LOOK_SECONDS = 0.1
 LINE_LIMIT = 64 * 1024
 
 
@@ -57,25 +61,61 @@ class FilesSummary:
         }
 
 
-def find_gnu_tar() -> str:
-    """Give the path of a `tar` that is GNU's, or raise `SourceError`: others pack other things with these options."""
+def find_gnu_tar(stop: threading.Event | None = None) -> str:
+    """Give the path of a `tar` that is GNU's, or raise `SourceError`: others pack other things with these options.
+
+    Raises `Stopped` soon after `stop` is set.
+    """
     path = shutil.which("tar")
     if path is None:
         raise SourceError("GNU tar is not installed, and backups of files need it. Install the package tar.")
     try:
-        done = subprocess.run([path, "--version"], capture_output=True, timeout=30, check=False, env=_environment())
-    except (OSError, subprocess.TimeoutExpired) as error:
+        said = _version(path, stop or threading.Event())
+    except OSError as error:
         raise SourceError(f"{path} cannot be run: {error}. Install GNU tar (the package tar).") from error
-    if b"GNU tar" not in done.stdout:
+    if b"GNU tar" not in said:
         raise SourceError(f"{path} is not GNU tar, and backups of files need it. Install GNU tar (the package tar).")
     return path
+
+
+def _version(path: str, stop: threading.Event) -> bytes:
+    """What `tar --version` says; raises OSError when it does not within half a minute."""
+    with subprocess.Popen(
+        [path, "--version"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        process_group=0,
+        env=_environment(),
+    ) as process:
+        deadline = time.monotonic() + VERSION_PATIENCE
+        try:
+            while True:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    said: bytes = process.communicate(timeout=LOOK_SECONDS)[0]
+                    return said
+                if stop.is_set():
+                    raise Stopped
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"it says nothing for {VERSION_PATIENCE:.0f} s")
+        finally:
+            if process.poll() is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
 
 
 class GnuTar:
     """A running tar. A context manager: leaving it ends the child, whatever state it is in."""
 
     def __init__(
-        self, tar: str, roots: Sequence[Path], exclude: Sequence[str], *, log: Log, stop: threading.Event
+        self,
+        tar: str,
+        roots: Sequence[Path],
+        exclude: Sequence[str],
+        *,
+        log: Log,
+        stop: threading.Event,
+        children: Children = contextlib.nullcontext,
     ) -> None:
         self._executable = tar
         self._arguments = ["tar", *_OPTIONS, *_exclusions(exclude)]
@@ -83,6 +123,8 @@ class GnuTar:
         self._shown = tuple(printable(name) for name in self._names)
         self._log = log
         self._stop = stop
+        self._children = children
+        self._watched = contextlib.ExitStack()
         self._lock = threading.Lock()
         self._bytes = 0
         self._counter = _Counter()
@@ -128,12 +170,23 @@ class GnuTar:
         ]
         for thread in self._threads:
             thread.start()
+        self._watched.enter_context(self._children(self._process.pid))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._kill()
+        with self._watched:
+            self._kill()
+
+    @property
+    def bytes_read(self) -> int:
+        return self._bytes
+
+    @property
+    def files_read(self) -> int:
+        """How many names tar has listed that are not folders."""
+        return self._counter.files
 
     @property
     def summary(self) -> FilesSummary:
@@ -173,7 +226,11 @@ class GnuTar:
             self._log("warning", text)
 
     def _finish(self) -> None:
-        status = self._wait(END_PATIENCE)
+        status = self._wait(END_PATIENCE, self._stop)
+        if self._stop.is_set():
+            # Whoever stopped us may have ended tar as well: then this end is no fault of tar's.
+            self._kill()
+            raise Stopped
         if status is None or status not in (0, 1):
             how = (
                 "did not end" if status is None else f"ended with signal {-status}" if status < 0 else f"said {status}"
@@ -194,25 +251,35 @@ class GnuTar:
             warnings=self._warnings,
         )
 
-    def _wait(self, patience: float) -> int | None:
-        """Close our end, let the child and both threads end, and give the exit status."""
+    def _wait(self, patience: float, stop: threading.Event | None = None) -> int | None:
+        """Close our end, let the child and both threads end, and give the exit status, None when it has none in time.
+
+        Returns early when `stop` is set.
+        """
         if self._out is not None:
             os.close(self._out)
             self._out = None
-        try:
-            status = self._process.wait(timeout=patience)
-        except subprocess.TimeoutExpired:
-            return None
-        self._counter.hurry.set()
-        for thread in self._threads:
-            thread.join(timeout=patience)
-        return status
+        deadline = time.monotonic() + patience
+        while self._is_alive and time.monotonic() < deadline and not (stop is not None and stop.is_set()):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout=LOOK_SECONDS)
+                self._counter.hurry.set()
+                for thread in self._threads:
+                    thread.join(timeout=LOOK_SECONDS)
+        return self._process.poll()
+
+    @property
+    def _is_alive(self) -> bool:
+        """Whether tar runs, or something that it started and that holds its pipes."""
+        return self._process.poll() is None or any(thread.is_alive() for thread in self._threads)
 
     def _kill(self) -> None:
-        if self._process.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-        if self._wait(KILL_PATIENCE) is None:
+        for number, patience in ((signal.SIGTERM, TERMINATE_PATIENCE), (signal.SIGKILL, KILL_PATIENCE)):
+            if self._is_alive:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(self._process.pid, number)
+            self._wait(patience)
+        if self._is_alive:
             # A read from a dead network disk cannot be killed; the thread that started us must not hang with it.
             self._log("error", "GNU tar does not end: it waits for a disk that does not answer.")
 
@@ -241,21 +308,24 @@ class _Counter:
     """Counts the names tar lists (folders end in "/"), in blocks, without keeping any."""
 
     def __init__(self) -> None:
-        self.files = 0
         self.directories = 0
+        self._names = 0
         self.hurry = threading.Event()
 
     def run(self, handle: int) -> None:
         last = b""
         with os.fdopen(handle, "rb", buffering=0) as pipe:
             while block := pipe.read(PIPE_SIZE):
-                self.files += block.count(b"\n")
+                self._names += block.count(b"\n")
                 # A name's end can be the block's: look at one byte of the block before.
                 self.directories += (last + block).count(b"/\n")
                 last = block[-1:]
                 # Sleeping lets names pile up: tar writes each by itself, and waking for each would cost more than tar.
                 self.hurry.wait(COUNT_INTERVAL)
-        self.files -= self.directories
+
+    @property
+    def files(self) -> int:
+        return self._names - self.directories
 
 
 _OPTIONS = (

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+# Given the id of a child's process group, the context ends that group should it not heed a stop.
+type Children = Callable[[int], AbstractContextManager[object]]
 type Log = Callable[[Literal["info", "warning", "error"], str], None]
 
 
@@ -29,6 +31,14 @@ class SourceStream(Protocol):
 
     @property
     def summary(self) -> Summary: ...
+
+    @property
+    def bytes_read(self) -> int:
+        """How much of the stream so far; may be asked at any time, from any thread."""
+
+    @property
+    def files_read(self) -> int:
+        """How many entries so far; the same, and it may lag or run ahead a little."""
 
 
 class SourceKind(Protocol):
@@ -53,6 +63,11 @@ class SourceKind(Protocol):
         *,
         log: Log,
         stop: threading.Event,
+        children: Children = ...,
         forbidden: Sequence[Path] = (),
     ) -> AbstractContextManager[SourceStream]:
-        """Start reading. `forbidden` are folders that must not be part of it (the storages). Raises `SourceError`."""
+        """Start reading. `forbidden` are folders that must not be part of it (the storages).
+
+        Soon after `stop` is set it raises `Stopped`, whatever it waits for. Each child process is started within
+        `children`. Raises `SourceError`.
+        """

@@ -24,6 +24,7 @@ from backups.storage.names import TRASH, ArtifactName
 from backups.storage.sentinel import check_sentinel
 from backups.storage.staged import Staged
 from backups.storage.trash import Failures, Trash
+from backups.storage.trash_contents import Trashed, trashed_artifacts
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Sequence
@@ -137,10 +138,6 @@ class OpenStorage:
         """
         return self._trash.take_sidecars(names)
 
-    def restore_from_trash(self, name: ArtifactName) -> None:
-        """Bring one back; see `restore_all_from_trash`. Raises what that returns."""
-        _raise(self.restore_all_from_trash([name]))
-
     def restore_all_from_trash(self, names: Sequence[ArtifactName]) -> Failures:
         """Move all sidecars and then, when those are on disk, the artifacts back; returns failures with why.
 
@@ -166,6 +163,13 @@ class OpenStorage:
         """
         with plain_errors(self.label, f"clearing up {name.relative}"):
             self._trash.discard_reservations(name)
+
+    def list_trash(self) -> Iterator[Trashed]:
+        """Yield every file of the trash that is no sidecar and not empty, with what its sidecar says, in no order."""
+        with plain_errors(self.label, "listing its trash"):
+            # Listed before the first is handed out: whoever reads this may do something else with the storage.
+            found = list(trashed_artifacts(self._root))
+        yield from found
 
     def in_trash(self, name: ArtifactName) -> bool:
         with plain_errors(self.label, f"looking for {name.filename} in the trash"):

@@ -61,6 +61,11 @@ class Staged:
                     os.unlink(filename, dir_fd=self._folder)
             sync_folder(self._folder)
 
+    def sync(self) -> None:
+        """Put the bytes on disk, which may take long, so that `publish` does not."""
+        with plain_errors(self._label, f"writing {self._name.relative}"):
+            os.fsync(self.file.fileno())
+
     def publish(self, sidecar: Mapping[str, Any]) -> None:
         """Make the artifact and its sidecar durable and visible: bytes, sidecar, then the artifact's own name.
 
@@ -97,7 +102,9 @@ class Staged:
             self._move(self._part, self._name.filename)
         except BaseException:
             if not self._is_in_place():
-                os.unlink(self._name.sidecar_filename, dir_fd=self._folder)
+                # Whoever cleared the unfinished file away may have taken the sidecar as well.
+                with suppress(FileNotFoundError):
+                    os.unlink(self._name.sidecar_filename, dir_fd=self._folder)
                 raise
             # The name was given and only the hidden one is left over.
             self._published = True
@@ -110,6 +117,11 @@ class Staged:
         except FileExistsError as error:
             raise ArtifactExistsError(
                 f"{self._label}: {self._name.folder}/{filename} exists already and is not overwritten."
+            ) from error
+        except FileNotFoundError as error:
+            raise StorageError(
+                f"{self._label}: {self._name.relative} was not published: someone removed its unfinished file, as "
+                "recovery does when a run is taken for lost. Run it again."
             ) from error
 
     def _is_in_place(self) -> bool:

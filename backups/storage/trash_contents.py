@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from backups.storage import sidecar as sidecars
-from backups.storage.errors import SidecarError, plain_errors
+from backups.storage.errors import SidecarError
 from backups.storage.folders import open_folder
 from backups.storage.names import SIDECAR_SUFFIX, TRASH, is_part
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from backups.storage.opened import OpenStorage
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -30,16 +29,10 @@ class Trashed:
     problem: str = ""
 
 
-def trashed_artifacts(storage: OpenStorage) -> Iterator[Trashed]:
-    """Yield every file of the trash that is no sidecar and not empty, in no order."""
-    with plain_errors(storage.label, "listing its trash"):
-        try:
-            with open_folder(storage._root, TRASH) as trash:
-                # Listed before the first is handed out: whoever reads this may do something else with the storage.
-                found = [_look(trash, name, size) for name, size in _files(trash)]
-        except FileNotFoundError:
-            return
-    yield from found
+def trashed_artifacts(root: int) -> Iterator[Trashed]:
+    """Yield every file of the trash in the storage that is open as `root`; see `OpenStorage.list_trash`."""
+    with suppress(FileNotFoundError), open_folder(root, TRASH) as trash:
+        yield from [_look(trash, name, size) for name, size in _files(trash)]
 
 
 def _files(trash: int) -> Iterator[tuple[str, int]]:

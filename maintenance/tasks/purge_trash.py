@@ -13,11 +13,13 @@ from django.utils import timezone
 from backups.models import Backup, Options
 from backups.services.audit import Authority
 from backups.services.epochs import OldDatabaseError
-from backups.services.trash import BATCH, backups_purge
+from backups.services.moved import BATCH
+from backups.services.purge import backups_purge
 from backups.storage import StorageError
 from maintenance.retention_plans import Storages
 from scheduling.choices import RunOutcome
 from scheduling.context import RunContext, RunResult, RunStoppedError
+from scheduling.fencing import RunFence
 from scheduling.wall_clock import ClockWatch, clock_jump, clock_state
 
 if TYPE_CHECKING:
@@ -71,21 +73,28 @@ def perform(run: MaintenanceRun, context: RunContext) -> RunResult:
         tally.stop("clock", jump.text)
         context.warning(f"Nothing was purged. {jump.text}")
         return _result(tally, options)
+    fence = RunFence(context=context)
+    due = trash_due(before)
+    sizes = list(due.order_by().values_list("size", flat=True))
+    if sizes:
+        context.progress.update(
+            step="Emptying the trash", items=0, items_total=len(sizes), bytes=0, bytes_total=sum(sizes)
+        )
     authority = Authority(actor=run.requested_by or f"{run.job_name} (schedule)", run=f"{run.kind}:{run.pk}")
     try:
         with ExitStack() as stack:
             storages = Storages(stack)
-            for _, group in groupby(trash_due(before), key=lambda backup: backup.storage_id):
+            for _, group in groupby(due, key=lambda backup: backup.storage_id):
                 for some in batched(group, BATCH):
                     context.checkpoint()
                     if watch.jumped():
                         jump = clock_jump()
                         tally.stop("clock", jump.text if jump else "The clock jumped while the trash was emptied.")
                         return _result(tally, options)
-                    if not _purge(list(some), storages, before, authority, run, context, tally):
+                    if not _purge(list(some), storages, before, authority, fence, tally):
                         break
     except RunStoppedError:
-        raise RunStoppedError(tally.figures) from None
+        raise RunStoppedError(tally.figures, done=_stopped_midway(tally, len(sizes))) from None
     result = _result(tally, options)
     context.info(result.message)
     return result
@@ -112,20 +121,20 @@ def _purge(
     storages: Storages,
     before: datetime,
     authority: Authority,
-    run: MaintenanceRun,
-    context: RunContext,
+    fence: RunFence,
     tally: Tally,
 ) -> bool:
     """Purge some copies of one storage; False when the storage lets nothing be purged."""
-    storage = some[0].storage
+    storage, context = some[0].storage, fence.context
     try:
         result = backups_purge(
             backups=some,
             storage=storages.open(storage),
             trashed_before=before,
             authority=authority,
-            holder=run.holder,
+            holder=context.run.holder,
             now=context.now(),
+            fence=fence,
         )
     except OldDatabaseError as behind:
         tally.stop("epoch", str(behind))
@@ -136,6 +145,7 @@ def _purge(
         tally.failed.append(storage.name)
         tally.problems.append(str(problem))
         return False
+    context.progress.add(items=len(some), bytes=sum(backup.size for backup in some))
     for backup in result.done:
         tally.purged.append((backup.shown_path, backup.size))
         context.info(f"{backup.shown_path} purged: it was moved to the trash at {backup.trashed_at:%Y-%m-%d %H:%M}.")
@@ -147,6 +157,12 @@ def _purge(
         tally.problems.append(f"{backup.shown_path}: {error}")
         context.error(f"{backup.shown_path} was not purged: {error}")
     return True
+
+
+def _stopped_midway(tally: Tally, due: int) -> str:
+    return (
+        f"{len(tally.purged)} of {due} had been removed for good until then; the others are in the trash as they were."
+    )
 
 
 def _result(tally: Tally, options: Options, *, would: bool = False) -> RunResult:

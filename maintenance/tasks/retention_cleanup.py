@@ -5,26 +5,29 @@ from __future__ import annotations
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import batched, groupby
 from typing import TYPE_CHECKING, Any
 
+from django.db import transaction
 from django.utils import timezone
 
 from backups.models import Backup, Options
 from backups.models.options import GUARD_FIELDS
 from backups.retention import Stop, Verdict
 from backups.services.audit import Authority
+from backups.services.moved import BATCH, Moved
 from backups.services.retention import Pair, PairPlan, busy_stop, retention_pairs
-from backups.services.trash import BATCH, GONE_REASON, Moved, backups_trash
+from backups.services.trash import GONE_REASON, backups_trash
 from backups.storage import StorageError
 from maintenance.choices import PlanStatus
+from maintenance.cleanup_tally import MAX_LISTED, Tally, cleanup_result, stopped_midway
 from maintenance.models import CleanupPlan
 from maintenance.plans import pair_carried_out, pair_params, pair_stop, plan_record, policy_hash
 from maintenance.retention_plans import PairFailure, RetentionPlans, Storages, plan_all
-from maintenance.storage_faults import MAX_UNKNOWN_LISTED, mark_missing, unknown_files
-from scheduling.choices import RunOutcome
+from maintenance.storage_faults import mark_missing, unknown_files
 from scheduling.context import RunContext, RunFailedError, RunResult, RunStoppedError
+from scheduling.fencing import RunFence
 from scheduling.wall_clock import ClockJump, ClockWatch, clock_jump, clock_state
 
 if TYPE_CHECKING:
@@ -32,56 +35,9 @@ if TYPE_CHECKING:
 
     from maintenance.models import MaintenanceRun
 
-MAX_LISTED = 1000
-
 CHANGED = Stop(
     kind="changed", text="What would be deleted is not what was shown and confirmed any more. Look at it again."
 )
-
-
-@dataclass(kw_only=True)
-class Tally:
-    """What a cleanup has done so far; `figures` is what the run stores."""
-
-    targets_processed: int = 0
-    kept_count: int = 0
-    planned_count: int = 0
-    deleted: list[tuple[str, int]] = field(default_factory=list)
-    failed: list[str] = field(default_factory=list)
-    left_alone: int = 0
-    waiting_count: int = 0
-    stops: list[dict[str, Any]] = field(default_factory=list)
-    unknown_files: list[str] = field(default_factory=list)
-    pairs: list[dict[str, Any]] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-    plan: str = ""
-
-    @property
-    def figures(self) -> dict[str, Any]:
-        return {
-            "targets_processed": self.targets_processed,
-            "deleted_count": len(self.deleted),
-            "kept_count": self.kept_count,
-            "failed_count": len(self.failed),
-            "deleted_paths": [path for path, _ in self.deleted[:MAX_LISTED]],
-            "failed_paths": self.failed[:MAX_LISTED],
-            "deleted_bytes": sum(size for _, size in self.deleted),
-            "left_alone_count": self.left_alone,
-            "waiting_count": self.waiting_count,
-            "stops": self.stops[:MAX_LISTED],
-            "plan": self.plan,
-            "unknown_files": self.unknown_files[:MAX_UNKNOWN_LISTED],
-            "unknown_count": len(self.unknown_files),
-            "pairs": self.pairs,
-            "problems": self.problems[:MAX_LISTED],
-        }
-
-    def stop(self, planned: PairPlan, stop: Stop) -> None:
-        self.stops.append({**stop.to_mapping(), "pair": planned.pair.label})
-
-    @property
-    def needs_approval(self) -> bool:
-        return any(stop["kind"] != "busy" for stop in self.stops)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +49,7 @@ class Cleanup:
     options: Options
     storages: Storages
     watch: ClockWatch
+    fence: RunFence
     tally: Tally
     record: CleanupPlan
     approved_by: str
@@ -105,23 +62,29 @@ def perform(run: MaintenanceRun, context: RunContext) -> RunResult:
     """
     # Made before the clock is asked, so that no jump falls between the two.
     watch = ClockWatch()
-    options, tally = Options.load(), Tally()
+    options, tally, fence = Options.load(), Tally(), RunFence(context=context)
     confirmed = _confirmed_plan(run)
+    context.progress.update(step="Looking for missing files")
     try:
         with ExitStack() as stack:
             storages = Storages(stack)
             for storage, path in mark_missing(pair=pair_params(run.params), storages=storages, context=context):
                 tally.failed.append(path)
                 tally.problems.append(f"{storage}: {path} is not there. {GONE_REASON}")
-            found = _plan(run, confirmed, options, context.now(), storages, clock_jump())
-            record = plan_record(run=run, found=found, now=context.now())
+            context.progress.update(step="Planning")
+            found = _plan(run, confirmed, options, context.now(), storages, clock_jump(), context)
+            with transaction.atomic():
+                fence.hold()
+                record = plan_record(run=run, found=found, now=context.now())
             tally.plan = record.uid
+            _announce(found, tally, context)
             cleanup = Cleanup(
                 run=run,
                 context=context,
                 options=options,
                 storages=storages,
                 watch=watch,
+                fence=fence,
                 tally=tally,
                 record=record,
                 approved_by=confirmed.decided_by if confirmed else "",
@@ -133,10 +96,11 @@ def perform(run: MaintenanceRun, context: RunContext) -> RunResult:
                 context.checkpoint()
                 _clean_pair(planned, cleanup)
             if not run.params:
+                context.progress.update(step="Looking for unknown files")
                 tally.unknown_files += unknown_files(storages=storages, context=context)
     except RunStoppedError:
-        raise RunStoppedError(tally.figures) from None
-    return _result(tally)
+        raise RunStoppedError(tally.figures, done=stopped_midway(tally)) from None
+    return cleanup_result(tally)
 
 
 def preview(run: MaintenanceRun) -> RunResult:
@@ -158,7 +122,7 @@ def preview(run: MaintenanceRun) -> RunResult:
             tally.waiting_count += len(planned.plan.delete)
         tally.deleted += [(backup.shown_path, backup.size) for backup in planned.to_delete]
         deletions += _deletions(planned)
-    result = _result(tally, preview=True)
+    result = cleanup_result(tally, preview=True)
     return replace(result, figures={**result.figures, "deletions": deletions[:MAX_LISTED]})
 
 
@@ -180,15 +144,16 @@ def _plan(
     now: datetime,
     storages: Storages,
     jump: ClockJump | None,
+    context: RunContext | None = None,
 ) -> RetentionPlans:
     pairs = retention_pairs(**pair_params(run.params))
     if confirmed is None:
-        return plan_all(pairs=pairs, options=options, now=now, storages=storages, jump=jump)
+        return plan_all(pairs=_one_by_one(pairs, context), options=options, now=now, storages=storages, jump=jump)
     stopped = {(pair.job_id, pair.target_id): pair for pair in confirmed.pairs.all() if pair.stops}
     if stopped:
         pairs = [pair for pair in pairs if pair.key in stopped]
     lifted = _lifted(options) if confirmed.status == PlanStatus.APPROVED else options
-    found = plan_all(pairs=pairs, options=lifted, now=now, storages=storages, jump=jump)
+    found = plan_all(pairs=_one_by_one(pairs, context), options=lifted, now=now, storages=storages, jump=jump)
     if stopped:
         wanted = {key: pair.digest for key, pair in stopped.items()}
         same = wanted == {planned.pair.key: planned.plan.digest for planned in found.plans}
@@ -197,8 +162,32 @@ def _plan(
     if same:
         return found
     # Under the guards that were lifted for another plan.
-    again = plan_all(pairs=pairs, options=options, now=now, storages=storages, jump=jump)
+    again = plan_all(pairs=_one_by_one(pairs, context), options=options, now=now, storages=storages, jump=jump)
     return replace(again, plans=tuple(planned.with_stops(CHANGED) for planned in again.plans))
+
+
+def _one_by_one(pairs: Sequence[Pair], context: RunContext | None) -> Iterator[Pair]:
+    """The pairs, between which the run, if it is one, counts them and may be stopped."""
+    for number, pair in enumerate(pairs):
+        if context is not None:
+            context.checkpoint()
+            context.progress.update(items=number, items_total=len(pairs))
+        yield pair
+
+
+def _announce(found: RetentionPlans, tally: Tally, context: RunContext) -> None:
+    """Say how much there is to move, of the pairs that nothing stops."""
+    going = [planned for planned in found.plans if not planned.plan.stops]
+    tally.intended_count = sum(len(planned.plan.delete) for planned in going)
+    if not tally.intended_count:
+        return
+    context.progress.update(
+        step="Moving copies to the trash",
+        items=0,
+        items_total=tally.intended_count,
+        bytes=0,
+        bytes_total=sum(planned.bytes_to_delete for planned in going),
+    )
 
 
 def _lifted(options: Options) -> Options:
@@ -275,7 +264,9 @@ def _move(planned: PairPlan, cleanup: Cleanup, moved: Moved) -> Stop | None:
             authority=authority,
             holder=cleanup.run.holder,
             now=context.now(),
+            fence=cleanup.fence,
         )
+        context.progress.add(items=len(some), bytes=sum(backup.size for backup, _ in some))
         moved.done += result.done
         moved.left += result.left
         moved.failed += result.failed
@@ -357,33 +348,3 @@ def _fail(tally: Tally, failure: PairFailure) -> None:
         tally.targets_processed += 1
     tally.failed.append(pair.label)
     tally.problems.append(f"{pair.label}: {failure.reason}")
-
-
-def _result(tally: Tally, *, preview: bool = False) -> RunResult:
-    figures = tally.figures
-    if tally.problems:
-        first = tally.problems[0]
-        more = f" ({len(tally.problems) - 1} more, see the log)" if len(tally.problems) > 1 else ""
-        return RunResult(message=f"Not everything could be cleaned up. {first}{more}", figures=figures, failed=True)
-    if not tally.targets_processed:
-        return RunResult(message="There are no backups yet, so there was nothing to clean up.", figures=figures)
-    verb = "would be moved to the trash" if preview else "moved to the trash"
-    message = f"{len(tally.deleted)} {verb}, {tally.kept_count} kept"
-    if tally.left_alone:
-        message += f", {tally.left_alone} left alone because they changed meanwhile"
-    message += "."
-    if tally.stops:
-        first_stop = tally.stops[0]
-        waits = "need approval" if tally.needs_approval else "wait for the next cleanup"
-        count = f"{tally.waiting_count} deletions {waits}" if tally.waiting_count != 1 else f"1 deletion {waits}"
-        message += (
-            f" {count.replace('1 deletion need', '1 deletion needs')}: {first_stop['pair']}: {first_stop['text']}"
-        )
-    return RunResult(message=message, figures=figures, outcome=_outcome(tally))
-
-
-def _outcome(tally: Tally) -> RunOutcome:
-    if tally.needs_approval:
-        return RunOutcome.NEEDS_APPROVAL
-    freed_nothing = bool(tally.planned_count) and not tally.deleted
-    return RunOutcome.WARNING if tally.stops or tally.unknown_files or freed_nothing else RunOutcome.OK

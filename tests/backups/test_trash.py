@@ -12,9 +12,10 @@ import pytest
 from backups.choices import BackupState
 from backups.models import AuditAction, AuditEntry, Backup, LeasePurpose, Storage
 from backups.services.epochs import OldDatabaseError
+from backups.services.moved import Moved
 from backups.services.protections import backup_lease, backup_pin, backup_unpin, hold_place, hold_release
 from backups.services.recovery import backups_recover
-from backups.services.trash import Moved, backups_untrash
+from backups.services.trash import backups_untrash
 from backups.storage import ArtifactMissingError, ArtifactName, OpenStorage, StorageError
 from tests.pages.people import sign_in
 from tests.support import (

@@ -13,9 +13,9 @@ import pytest
 
 from backups.choices import BackupState
 from backups.models import Backup, BackupJob
+from backups.services.moved import BATCH
 from backups.services.options import options_update
 from backups.services.recovery import backups_recover
-from backups.services.trash import BATCH
 from backups.storage import ArtifactName, OpenStorage, StorageError
 from maintenance.models import CleanupPlan, MaintenanceJob, MaintenanceRun
 from scheduling.choices import RunStatus, RunTrigger

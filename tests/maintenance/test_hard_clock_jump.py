@@ -15,8 +15,8 @@ import pytest
 from backups.choices import BackupState
 from backups.models import Backup, BackupJob
 from backups.models.options import GUARD_FIELDS
+from backups.services.moved import BATCH
 from backups.services.options import options_update
-from backups.services.trash import BATCH
 from maintenance.choices import JobType
 from maintenance.models import MaintenanceJob, MaintenanceRun
 from scheduling.choices import RunOutcome, RunStatus

@@ -256,7 +256,7 @@ MUTANTS = (
         promise="R3",
         what="rows are believed that what stays is there",
         file="backups/services/trash.py",
-        old="    return _unnamed(backup) is None and storage.stat(backup.artifact) == backup.size",
+        old="    return unnamed(backup) is None and storage.stat(backup.artifact) == backup.size",
         new="    return True",
         killers=(f"{GUARDS}what_is_to_stay_has_to_be_there_before_anything_older_goes",),
     ),
@@ -271,7 +271,7 @@ MUTANTS = (
     Mutant(
         promise="R19",
         what="a purge that broke off is carried on whatever protects the copy by now",
-        file="backups/services/trash.py",
+        file="backups/services/purge.py",
         old="    if storage.in_trash(backup.artifact):\n        rows = Backup",
         new="    if False:\n        rows = Backup",
         killers=(f"{GUARDS}a_purge_that_broke_off_before_anything_was_removed_looks_anew_at_what_protects_the_copy",),
@@ -375,7 +375,7 @@ MUTANTS = (
     Mutant(
         promise="R15",
         what="what came to the trash since is purged along",
-        file="backups/services/trash.py",
+        file="backups/services/purge.py",
         old="backup.trashed_at and backup.trashed_at <= trashed_before",
         new="backup.trashed_at",
         killers=(f"{HARD}what_came_to_the_trash_since_the_plan_is_not_purged",),
@@ -435,7 +435,7 @@ MUTANTS = (
     Mutant(
         promise="R17",
         what="bytes are purged before the row says so",
-        file="backups/services/trash.py",
+        file="backups/services/purge.py",
         old="        changed.update(state=BackupState.PURGING, holder=holder)",
         new="        changed.update(holder=holder)",
         killers=(f"{CLEANUP}the_catalogue_says_it_first_and_the_sidecar_goes_last",),
@@ -467,7 +467,7 @@ MUTANTS = (
     Mutant(
         promise="R19",
         what="protected copies are purged",
-        file="backups/services/trash.py",
+        file="backups/services/purge.py",
         old='in protected:\n            result.left.append((backup, f"{backup.shown_path} stays in',
         new='in {}:\n            result.left.append((backup, f"{backup.shown_path} stays in',
         killers=(f"{PROTECT}a_pinned_copy_in_the_trash_is_not_purged",),
@@ -483,7 +483,7 @@ MUTANTS = (
     Mutant(
         promise="R20",
         what="a cleanup that freed nothing is fine",
-        file="maintenance/tasks/retention_cleanup.py",
+        file="maintenance/cleanup_tally.py",
         old="    freed_nothing = bool(tally.planned_count) and not tally.deleted",
         new="    freed_nothing = False",
         killers=(f"{GUARDS}a_cleanup_that_wanted_to_delete_and_moved_nothing_warns",),
@@ -491,7 +491,7 @@ MUTANTS = (
     Mutant(
         promise="R20",
         what="a cleanup with problems succeeded",
-        file="maintenance/tasks/retention_cleanup.py",
+        file="maintenance/cleanup_tally.py",
         old="figures=figures, failed=True)",
         new="figures=figures)",
         killers=(f"{CLEANUP}a_pair_whose_storage_is_away_fails_the_run_and_the_others_are_cleaned_up",),
@@ -499,7 +499,7 @@ MUTANTS = (
     Mutant(
         promise="R20",
         what="what a guard stopped is fine",
-        file="maintenance/tasks/retention_cleanup.py",
+        file="maintenance/cleanup_tally.py",
         old="    if tally.needs_approval:\n        return RunOutcome.NEEDS_APPROVAL",
         new="    if tally.needs_approval:\n        return RunOutcome.OK",
         killers=(f"{GUARDS}more_than_a_quarter_of_a_pair_waits_for_approval",),
@@ -515,7 +515,7 @@ MUTANTS = (
     Mutant(
         promise="R21",
         what="copies are purged without a record",
-        file="backups/services/trash.py",
+        file="backups/services/purge.py",
         old="        audit_backups(entries=entries, action=AuditAction.PURGE, authority=authority, now=now)",
         new="        list(entries)",
         killers=(f"{PROOF}a_purge_is_in_the_audit_before_the_bytes_go",),

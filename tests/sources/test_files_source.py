@@ -319,6 +319,18 @@ def test_the_stop_event_ends_a_read_that_waits(tree: Path, monkeypatch: pytest.M
         assert time.monotonic() - begin < 3
 
 
+def test_a_stop_that_came_first_is_a_stop_and_no_empty_folder(tree: Path) -> None:
+    (tree / "f").write_text("x")
+    stop = threading.Event()
+    stop.set()
+    for _ in range(20):
+        with (
+            pytest.raises(Stopped),
+            FILES.open(FILES.clean({"paths": [str(tree)]}), log=lambda *_: None, stop=stop) as stream,
+        ):
+            stream.read(1)
+
+
 def test_leaving_early_ends_the_child(tree: Path) -> None:
     (tree / "f").write_bytes(os.urandom(5_000_000))
     with FILES.open(FILES.clean({"paths": [str(tree)]}), log=lambda *_: None, stop=threading.Event()) as stream:

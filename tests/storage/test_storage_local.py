@@ -29,6 +29,7 @@ from backups.storage import (
 )
 from backups.storage.moving import PUBLISHING, TRASHING, Move, move_by_link, move_by_rename, move_by_reservation
 from backups.storage.names import SENTINEL
+from tests.support import give_back
 
 CREATED = datetime(2026, 11, 24, 2, 30, tzinfo=UTC)
 
@@ -219,13 +220,13 @@ def test_deleting_goes_through_the_trash_and_can_be_undone(
             opened.move_sidecar_to_trash(name)
         assert files(place) == {name.trash_relative, name.trash_relative + ".meta.json"}
 
-        opened.restore_from_trash(name)
+        give_back(opened, name)
         assert files(place) == {name.relative, name.sidecar_relative}
         with pytest.raises(ArtifactMissingError):
-            opened.restore_from_trash(name)
+            give_back(opened, name)
 
         opened.move_to_trash(name)
-        opened.restore_from_trash(name)
+        give_back(opened, name)
         assert files(place) == {name.relative, name.sidecar_relative}, "also before the sidecar moved"
 
         opened.move_to_trash(name)
@@ -248,7 +249,7 @@ def test_the_trash_is_never_overwritten(
         with pytest.raises(ArtifactExistsError):
             opened.move_to_trash(name)
         with pytest.raises(ArtifactExistsError):
-            opened.restore_from_trash(name)
+            give_back(opened, name)
     assert (place / name.trash_relative).read_bytes() == b"first"
     assert (place / name.relative).read_bytes() == b"second"
     assert (place / name.sidecar_relative).exists()

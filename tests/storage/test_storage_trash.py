@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from backups.storage import (
 )
 from backups.storage.moving import Move, move_by_link, move_by_rename, move_by_reservation
 from backups.storage.names import SENTINEL, SIDECAR_SUFFIX, TRASH
+from tests.support import give_back
 
 type Publish = Callable[..., None]
 
@@ -245,7 +247,7 @@ def test_an_empty_reservation_in_the_trash_is_not_brought_back(
     (place / TRASH).mkdir()
     (place / name.trash_relative).touch()
     with pytest.raises(ArtifactMissingError):
-        opened.restore_from_trash(name)
+        give_back(opened, name)
     assert files(place) == {name.trash_relative}
 
 
@@ -348,9 +350,9 @@ def test_the_same_name_twice_is_moved_once(opened: OpenStorage, place: Path, nam
 
 
 def test_a_single_one_raises_what_many_return(opened: OpenStorage, name: ArtifactName) -> None:
-    for act in (opened.move_to_trash, opened.restore_from_trash):
+    for act in (opened.move_to_trash, partial(give_back, opened)):
         with pytest.raises(ArtifactMissingError, match=name.relative):
             act(name)
     (opened.move_sidecar_to_trash(name), opened.purge(name))
     with pytest.raises(StorageError):
-        opened.restore_from_trash(name)
+        give_back(opened, name)
