@@ -59,15 +59,16 @@ def _tell_followers(kind: RunKind, run: Run, job: Any, status: RunStatus, now: N
         how = "was skipped" if status == RunStatus.SKIPPED else "did not succeed"
         skip = f"{run.job_name} {how} (run {run.pk}), so this did not follow."
     before: set[str] | None = None
+    cause = f"{kind.kind}:{run.pk}"
     for follower in all_kinds():
         followers = follower.job_model.objects.filter(run_after=f"{kind.kind}:{job.pk}")
         for job_id in followers.order_by("pk").values_list("pk", flat=True):
             before = _jobs_before(job) if before is None else before
             if f"{follower.kind}:{job_id}" not in before:
-                _record(follower, job_id, trigger=RunTrigger.AFTER, skip=skip, now=now)
+                _record(follower, job_id, trigger=RunTrigger.AFTER, cause=cause, skip=skip, now=now)
             elif status != RunStatus.SKIPPED:
                 circle = f"{run.job_name} runs after this job and this job after it: it would never end."
-                _record(follower, job_id, trigger=RunTrigger.AFTER, skip=skip or circle, now=now)
+                _record(follower, job_id, trigger=RunTrigger.AFTER, cause=cause, skip=skip or circle, now=now)
 
 
 def _jobs_before(job: Any) -> set[str]:

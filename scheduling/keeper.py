@@ -159,6 +159,8 @@ class Keeper:
                     "run %s does not stop, and its lease is ending: this process ends, so that no other runs beside it",
                     live.run.pk,
                 )
+                for one in live_runs():
+                    one.stop.kill_children()
                 self._give_up(70)
 
 

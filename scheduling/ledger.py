@@ -223,16 +223,22 @@ def run_finish(*, kind: RunKind, run: Run, status: RunStatus, result: RunResult,
     )
 
 
-def _end(*, kind: RunKind, run: Run, status: RunStatus, now: Now, **values: Any) -> bool:
-    """End an active run of the fence that `run` has, give back what it took, and record what follows."""
-    return through_deadlocks(lambda: _end_once(kind=kind, run=run, status=status, now=now, **values))
+def _end(
+    *, kind: RunKind, run: Run, status: RunStatus, now: Now, unchanged: dict[str, Any] | None = None, **values: Any
+) -> bool:
+    """End an active run of the fence that `run` has, give back what it took, and record what follows.
+
+    Only while it still has what `unchanged` names.
+    """
+    only = unchanged or {}
+    return through_deadlocks(lambda: _end_once(kind=kind, run=run, status=status, now=now, only=only, **values))
 
 
-def _end_once(*, kind: RunKind, run: Run, status: RunStatus, now: Now, **values: Any) -> bool:
+def _end_once(*, kind: RunKind, run: Run, status: RunStatus, now: Now, only: dict[str, Any], **values: Any) -> bool:
     model: Any = kind.run_model
     with transaction.atomic():
         _lock_job(kind, runs=run.pk)
-        held = model.objects.filter(pk=run.pk, fence=run.fence)
+        held = model.objects.filter(pk=run.pk, fence=run.fence, **only)
         values |= {"status": status, "finished_at": now()}
         # Two updates rather than a look beforehand: what a person asked to stop is not tried again, even when it
         # failed before it had heard of that.
@@ -315,7 +321,15 @@ def runs_mark_lost() -> int:
             if _is_alive(run):
                 continue
             try:
-                marked = _end(kind=kind, run=run, status=RunStatus.LOST, message=LOST_MESSAGE, now=timezone.now)
+                # Its holder may have renewed the lease since it was read.
+                marked = _end(
+                    kind=kind,
+                    run=run,
+                    status=RunStatus.LOST,
+                    now=timezone.now,
+                    unchanged={"lease_until": run.lease_until},
+                    message=LOST_MESSAGE,
+                )
             except (OperationalError, InterfaceError):
                 raise
             except Exception:

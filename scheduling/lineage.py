@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.db import connection
-
-from scheduling.choices import TERMINAL, RunTrigger
-from scheduling.registry import RunKind, get_kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from scheduling.models import Run
+    from scheduling.registry import RunKind
 
 # More attempts than this are not listed: the newest of them are what somebody looks for.
 MOST = 50
 MOST_FOLLOWERS = 20
-# What follows from a run is recorded in the transaction that ends it.
-AT_ONCE = timedelta(seconds=10)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,37 +67,18 @@ def _attempts(run: Run) -> list[Run]:
 
 
 def _cause(run: Run, visible: dict[str, RunKind]) -> Run | None:
-    """The run whose end started this one, told by its job and the time: the last that had ended by then."""
-    job: Any = getattr(run, "job", None)
-    if run.trigger != RunTrigger.AFTER or job is None:
+    kind_name, _, pk = run.cause.partition(":")
+    if kind_name not in visible or not pk.isdecimal():
         return None
-    kind_name, _, job_id = job.run_after.partition(":")
-    if kind_name not in visible or not job_id.isdecimal():
-        return None
-    model: Any = get_kind(kind_name).run_model
-    ended = model.objects.filter(
-        job=int(job_id), status__in=TERMINAL, finished_at__range=(run.queued_at - AT_ONCE, run.queued_at)
-    )
-    cause: Run | None = ended.order_by("-finished_at").first()
+    model: Any = visible[kind_name].run_model
+    cause: Run | None = model.objects.filter(pk=int(pk)).first()
     return cause
 
 
 def _followers(run: Run, kinds: Iterable[RunKind]) -> list[Run]:
-    job_id: int | None = getattr(run, "job_id", None)
-    if run.finished_at is None or job_id is None:
-        return []
     found: list[Run] = []
     for kind in kinds:
         model: Any = kind.run_model
-        found += model.objects.filter(
-            trigger=RunTrigger.AFTER,
-            job__run_after=f"{run.kind}:{job_id}",
-            queued_at__range=(run.finished_at, run.finished_at + AT_ONCE),
-        ).defer("result_json", "params")[:MOST_FOLLOWERS]
-    if found:
-        # What came after the next run of the job had ended as well came of that one.
-        own: Any = type(run)
-        later = own.objects.filter(job=job_id, finished_at__gt=run.finished_at).order_by("finished_at")
-        until = later.values_list("finished_at", flat=True).first()
-        found = [follower for follower in found if until is None or follower.queued_at < until]
+        followers = model.objects.filter(cause=f"{run.kind}:{run.pk}").exclude(cause="")
+        found += followers.defer("result_json", "params").order_by("pk")[:MOST_FOLLOWERS]
     return sorted(found, key=lambda follower: (follower.queued_at, follower.kind, follower.pk))

@@ -99,6 +99,12 @@ class StopSignal(threading.Event):
             self._groups.discard(pid)
             self._signalled.pop(pid, None)
 
+    def kill_children(self) -> None:
+        """End every child group at once: this process is about to end, and they are not to outlive it."""
+        for group in list(self._groups):
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(group, signal.SIGKILL)
+
     def escalate(self) -> None:
         """Send the child groups what is due by now; called again and again by the keeper."""
         if not self.is_set():

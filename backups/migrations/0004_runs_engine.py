@@ -104,6 +104,17 @@ class Migration(migrations.Migration):
         ),
         migrations.AddField(
             model_name="backuprun",
+            name="cause",
+            field=models.CharField(
+                blank=True,
+                help_text="The run whose end led to this one, such as “backup:12”.",
+                max_length=40,
+                default="",
+            ),
+            preserve_default=False,
+        ),
+        migrations.AddField(
+            model_name="backuprun",
             name="lease_until",
             field=models.DateTimeField(
                 blank=True, help_text="By the database's clock: until when its holder has a right to it.", null=True
@@ -174,6 +185,12 @@ class Migration(migrations.Migration):
                     _connector="OR",
                 ),
                 name="backup_job_window_whole",
+            ),
+        ),
+        migrations.AddIndex(
+            model_name="backuprun",
+            index=models.Index(
+                condition=models.Q(("cause", ""), _negated=True), fields=["cause"], name="backup_run_cause"
             ),
         ),
         migrations.RunPython(guard_transitions, unguard_transitions),

@@ -5,7 +5,7 @@ from backups.models.backup import Backup
 from backups.models.job import BackupJob, BackupJobTarget
 from backups.models.options import Options
 from backups.models.protection import Hold, Lease, LeasePurpose
-from backups.models.run import BackupRun, BackupRunLogLine, BackupRunTarget
+from backups.models.run import BackupRun, BackupRunLogLine, BackupRunTarget, BackupRunText
 from backups.models.storage import Storage
 from backups.models.target import Target
 
@@ -18,6 +18,7 @@ __all__ = [
     "BackupRun",
     "BackupRunLogLine",
     "BackupRunTarget",
+    "BackupRunText",
     "Hold",
     "Lease",
     "LeasePurpose",

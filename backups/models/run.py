@@ -8,7 +8,7 @@ from backups.choices import AttemptStatus
 from backups.models.job import BackupJob
 from backups.models.storage import Storage
 from backups.models.target import Target
-from scheduling.models import LogLine, Run, run_constraints, run_indexes
+from scheduling.models import LogLine, Run, RunText, run_constraints, run_indexes
 
 
 class BackupRun(Run):
@@ -80,3 +80,12 @@ class BackupRunLogLine(LogLine):
     class Meta(LogLine.Meta):
         abstract = False
         constraints = [models.UniqueConstraint(fields=["run", "seq"], name="backup_log_line_once")]
+
+
+class BackupRunText(RunText):
+    """What an ended backup run is found by."""
+
+    run = models.OneToOneField(BackupRun, on_delete=models.CASCADE, related_name="text")
+
+    class Meta(RunText.Meta):
+        abstract = False

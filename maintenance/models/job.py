@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from django.db import models
 from django.db.models import Q
+from django.urls import reverse
 
 from backups.models import Options
 from maintenance.choices import JobType
@@ -42,6 +43,9 @@ class MaintenanceJob(Job):
 
     def __str__(self) -> str:
         return self.name
+
+    def get_absolute_url(self) -> str:
+        return reverse("maintenance:job_detail", kwargs={"key": self.key})
 
     @property
     def zone_name(self) -> str:

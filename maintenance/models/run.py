@@ -5,7 +5,7 @@ from django.urls import reverse
 
 from maintenance.choices import JobType
 from maintenance.models.job import MaintenanceJob
-from scheduling.models import LogLine, Run, run_constraints, run_indexes
+from scheduling.models import LogLine, Run, RunText, run_constraints, run_indexes
 
 
 class MaintenanceRun(Run):
@@ -37,3 +37,12 @@ class MaintenanceRunLogLine(LogLine):
     class Meta(LogLine.Meta):
         abstract = False
         constraints = [models.UniqueConstraint(fields=["run", "seq"], name="maintenance_log_line_once")]
+
+
+class MaintenanceRunText(RunText):
+    """What an ended maintenance run is found by."""
+
+    run = models.OneToOneField(MaintenanceRun, on_delete=models.CASCADE, related_name="text")
+
+    class Meta(RunText.Meta):
+        abstract = False

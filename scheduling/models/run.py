@@ -10,6 +10,16 @@ from django.utils import timezone
 from scheduling.choices import ACTIVE, LogLevel, RunOutcome, RunStatus, RunTrigger
 from scheduling.querysets import RunQuerySet
 
+# The columns by which the run tables are indexed, each in the order of time.
+RUN_INDEXES: dict[str, tuple[str, ...]] = {
+    "newest": (),
+    "status": ("status",),
+    "job": ("job",),
+    "outcome": ("outcome",),
+    "job_status": ("job", "status"),
+    "job_outcome": ("job", "outcome"),
+}
+
 
 class Run(models.Model):
     """One execution of a job: immutable history once it is terminal. Each kind has its own table.
@@ -50,6 +60,9 @@ class Run(models.Model):
     )
     parent: models.ForeignKey[Run | None, Run | None] = models.ForeignKey(
         "self", null=True, blank=True, on_delete=models.SET_NULL, related_name="retries"
+    )
+    cause = models.CharField(
+        max_length=40, blank=True, help_text="The run whose end led to this one, such as “backup:12”."
     )
     attempt = models.PositiveSmallIntegerField(
         default=1, help_text="1 for the first try; an automatic retry counts on."
@@ -128,15 +141,16 @@ def run_constraints(kind: str) -> list[models.BaseConstraint]:
 
 
 def run_indexes(kind: str) -> list[models.Index]:
-    """The indexes every run table carries: newest first, alone and per status, job, outcome, and job with either."""
-    return [
-        models.Index(fields=["-queued_at", "-id"], name=f"{kind}_run_newest"),
-        models.Index(fields=["status", "-queued_at"], name=f"{kind}_run_status"),
-        models.Index(fields=["job", "-queued_at"], name=f"{kind}_run_job"),
-        models.Index(fields=["outcome", "-queued_at"], name=f"{kind}_run_outcome"),
-        models.Index(fields=["job", "status", "-queued_at"], name=f"{kind}_run_job_status"),
-        models.Index(fields=["job", "outcome", "-queued_at"], name=f"{kind}_run_job_outcome"),
+    """The indexes every run table carries: newest first, alone and per status, job, outcome, and job with either.
+
+    Each ends in the whole order of a list, id included: SQLite else prefers the first one, which has it, to those that
+    find a rare status. Other filters have an index of their own (`scheduling.search_index`).
+    """
+    newest_first = [
+        models.Index(fields=[*columns, "-queued_at", "-id"], name=f"{kind}_run_{name}")
+        for name, columns in RUN_INDEXES.items()
     ]
+    return [*newest_first, models.Index(fields=["cause"], condition=~Q(cause=""), name=f"{kind}_run_cause")]
 
 
 class LogLine(models.Model):

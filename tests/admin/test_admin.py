@@ -80,8 +80,9 @@ def test_every_model_of_ours_is_in_the_admin_site() -> None:
     ours = {
         model for app in ("backups", "maintenance", "scheduling") for model in apps.get_app_config(app).get_models()
     }
-    # A job's targets are chosen on the job's own page.
-    assert ours - set(admin.site._registry) == {backups.BackupJobTarget}
+    # A job's targets are chosen on the job's own page, and what is searched in is a copy of what runs say.
+    unshown = {backups.BackupJobTarget, backups.BackupRunText, maintenance.MaintenanceRunText}
+    assert ours - set(admin.site._registry) == unshown
 
 
 def test_apschedulers_own_pages_are_gone() -> None:
@@ -336,3 +337,59 @@ def test_run_now_is_neither_offered_nor_done_without_the_permission(client: Clie
     assert "Run now" in shown(client.get(address(model)))
     run_now(client, model, [job])
     assert job.runs.exists()
+
+
+# --- How jobs run -------------------------------------------------------------------------------------------------
+
+
+def test_a_jobs_settings_are_changed_through_the_service(admin_client: Client, tmp_path: Path) -> None:
+    job = make_job(tmp_path)
+    change = address(backups.BackupJob, f"{job.pk}/change/")
+    values = {
+        "name": job.name,
+        "storage": job.storage_id,
+        "targets": [target.pk for target in job.targets.all()],
+        "overlap": "skip",
+        "retry_count": "3",
+        "window_start": "22:00",
+        "window_end": "06:00",
+        "blackout_dates": '["2026-12-24"]',
+        "run_after": "",
+        "queue": "nas1",
+    }
+    assert admin_client.post(change, values).status_code == 302
+    job.refresh_from_db()
+    assert (job.overlap, job.retry_count, job.blackout_dates, job.queue) == ("skip", 3, ["2026-12-24"], "nas1")
+    kept = {name: values[name] for name in ("name", "storage", "targets")}
+    assert admin_client.post(change, kept).status_code == 302
+    job.refresh_from_db()
+    assert (job.overlap, job.retry_count, job.queue) == ("skip", 3, "nas1"), "what was not sent stays"
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"window_start": "22:00", "window_end": ""}, "Say when the window ends too"),
+        ({"blackout_dates": '["Christmas"]'}, "is not a date"),
+        ({"blackout_dates": '{"a": 1}'}, "a list of dates"),
+        ({"run_after": "backup:999999"}, "There is no job"),
+        ({"retry_count": "1"}, "never tried again without a person"),
+        ({"retry_count": "9" * 30}, "Use a whole number from 0 to 10"),
+        ({"queue": "a b"}, "name has letters"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_refused_on_the_form(
+    admin_client: Client, values: dict[str, str], reason: str
+) -> None:
+    job = factories.MaintenanceJobFactory()
+    usual = {"name": job.name, "schedule_cron": job.schedule_cron, "enabled": "on", "visible_in_ui": "on"}
+    answer = admin_client.post(address(maintenance.MaintenanceJob, f"{job.pk}/change/"), {**usual, **values})
+    assert answer.status_code == 200
+    assert reason in shown(answer)
+
+
+def test_a_pause_is_shown_and_not_changed_in_the_admin_site(admin_client: Client) -> None:
+    job = factories.MaintenanceJobFactory(paused_by="anna")
+    change = address(maintenance.MaintenanceJob, f"{job.pk}/change/")
+    assert "anna" in shown(admin_client.get(change))
+    assert 'name="paused_by"' not in shown(admin_client.get(change))

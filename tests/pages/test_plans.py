@@ -373,7 +373,7 @@ def test_the_page_of_a_run_with_many_copies_needs_few_queries(
         add_backup(job, timezone.now() - timedelta(days=9, hours=hour))
     keep(keep_last=1)
     run = stopped(admin_client)
-    with django_assert_max_num_queries(16):
+    with django_assert_max_num_queries(18):
         admin_client.get(run.get_absolute_url())
 
 

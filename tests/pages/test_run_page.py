@@ -303,9 +303,7 @@ def test_the_lineage_shows_every_attempt_and_what_followed(admin_client: Client)
     second = BackupRunFactory(failed=True, job=job, parent=first, trigger=RunTrigger.RETRY, attempt=2)
     third = BackupRunFactory(succeeded=True, job=job, parent=second, trigger=RunTrigger.RETRY, attempt=3)
     after = BackupJobFactory(name="off site", run_after=f"backup:{job.pk}")
-    follower = BackupRunFactory(
-        job=after, trigger=RunTrigger.AFTER, queued_at=third.finished_at + timedelta(milliseconds=5)
-    )
+    follower = BackupRunFactory(job=after, trigger=RunTrigger.AFTER, cause=f"backup:{third.pk}")
     html = shown(admin_client, second)
     assert re.findall(r'id="attempt-(\d+)"', html) == [str(first.pk), str(third.pk)]
     assert f"Run {second.pk} this one" in words(html)

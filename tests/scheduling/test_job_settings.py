@@ -212,7 +212,7 @@ def test_the_cleanup_by_hand_runs_after_nothing() -> None:
 def test_a_job_that_others_run_after_is_not_deleted() -> None:
     nightly = BackupJobFactory(name="nightly")
     cleanup = MaintenanceJobFactory(name="cleanup", run_after=job_id(nightly))
-    with pytest.raises(ValidationError, match="cleanup runs after nightly. Choose another job or none there"):
+    with pytest.raises(ValidationError, match=r"cleanup runs after nightly\. Choose another job or none there"):
         backup_jobs.job_delete(job=nightly)
     maintenance.job_update(job=cleanup, run_after="")
     backup_jobs.job_delete(job=nightly)

@@ -291,6 +291,20 @@ def test_a_run_of_another_host_that_began_without_a_lease_is_judged_by_that_host
     assert run.status == status
 
 
+def test_a_run_whose_lease_is_renewed_while_it_is_judged_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who looks may be stopped between looking and marking."""
+    run = MaintenanceRunFactory(running=True, lease_until=timezone.now())
+
+    def renew_meanwhile(_name: str) -> bool:
+        MaintenanceRun.objects.update(lease_until=timezone.now() + timedelta(minutes=1))
+        return False
+
+    monkeypatch.setattr(holders, "is_held", renew_meanwhile)
+    assert runs_mark_lost() == 0
+    run.refresh_from_db()
+    assert run.status == RunStatus.RUNNING
+
+
 def test_the_log_is_bounded_and_escapes_what_could_forge_a_line(performing: Callable[[Perform], None]) -> None:
     def perform(run: MaintenanceRun, context: RunContext) -> RunResult:
         context.info("name with \x1b[31m and \udce9\n2026 INFO forged")

@@ -15,6 +15,7 @@ from django.test.utils import CaptureQueriesContext
 
 from scheduling import wall_clock
 from scheduling.models import ClockAnchor
+from scheduling.scheduler_process import SchedulerProcess
 from scheduling.wall_clock import (
     ClockWatch,
     Readings,
@@ -27,7 +28,6 @@ from scheduling.wall_clock import (
     is_anchor_due,
     read_machine,
 )
-from scheduling.worker import SchedulerProcess
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
