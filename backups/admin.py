@@ -27,7 +27,8 @@ from backups.models import (
 from backups.models.options import GUARD_FIELDS
 from backups.services import jobs, options, storages, targets
 from backups.services.policy_record import policies_recorded
-from scheduling.admin import PlainJSONField, ReadOnlyAdmin, RunNowAdmin, ServiceAdmin, ServiceForm
+from scheduling.admin import JobServiceForm, PlainJSONField, ReadOnlyAdmin, RunNowAdmin, ServiceAdmin, ServiceForm
+from scheduling.job_settings import DEFAULTS
 
 
 class StorageForm(ServiceForm):
@@ -84,7 +85,7 @@ class TargetAdmin(ServiceAdmin):
         targets.target_delete(target=stored)
 
 
-class BackupJobForm(ServiceForm):
+class BackupJobForm(JobServiceForm):
     targets = TargetsField(
         queryset=Target.objects.all(), error_messages={"required": "Choose at least one target to back up."}
     )
@@ -95,7 +96,7 @@ class BackupJobForm(ServiceForm):
 
     class Meta:
         model = BackupJob
-        fields = ("name", "storage", "schedule", "timezone", "enabled", "retention")
+        fields = ("name", "storage", "schedule", "timezone", "enabled", "retention", *DEFAULTS)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

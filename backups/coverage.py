@@ -15,8 +15,9 @@ from backups.models import Backup, BackupJob, BackupJobTarget, BackupRun, Backup
 from backups.querysets import GOOD
 from scheduling.cron import ScheduleError, parse_cron
 from scheduling.items import ScheduledItem
+from scheduling.job_settings import job_id
+from scheduling.job_state import JobState, job_states
 from scheduling.printable import printable
-from scheduling.upcoming import next_fire
 
 ENDED_BADLY = (AttemptStatus.FAILED, AttemptStatus.LOST)
 SHOWN_TARGETS = 4
@@ -53,12 +54,13 @@ class TargetCover:
 
 @dataclass(frozen=True, kw_only=True)
 class JobRow:
-    """One job with its newest run and its next fire."""
+    """One job with its newest run, its next start and what holds it back."""
 
     job: BackupJob
     targets: list[Target] = field(default_factory=list)
     run: BackupRun | None = None
     next_at: datetime | None = None
+    state: JobState
 
     @property
     def shown_targets(self) -> str:
@@ -117,7 +119,7 @@ def targets_cover(targets: Sequence[Target], *, now: datetime) -> list[TargetCov
 
 
 def job_rows(jobs: Iterable[BackupJob], *, now: datetime) -> list[JobRow]:
-    """Jobs with their targets, newest run and next fire after `now`, in the order given."""
+    """Jobs with their targets, newest run and next start after `now`, in the order given."""
     listed = list(jobs)
     pks = [job.pk for job in listed]
     targets: dict[int, list[Target]] = defaultdict(list)
@@ -128,10 +130,13 @@ def job_rows(jobs: Iterable[BackupJob], *, now: datetime) -> list[JobRow]:
     last = dict(with_last.values_list("pk", "last"))
     runs = BackupRun.objects.in_bulk([pk for pk in last.values() if pk is not None])
     zone = Options.load().timezone
-    return [
-        JobRow(job=job, targets=targets[job.pk], run=runs.get(last[job.pk]), next_at=next_fire(item_of(job, zone), now))
-        for job in listed
-    ]
+    states = job_states([(job, item_of(job, zone)) for job in listed], now=now)
+    rows = []
+    for job in listed:
+        state = states[job_id(job)]
+        run = runs.get(last.get(job.pk, 0))
+        rows.append(JobRow(job=job, targets=targets[job.pk], run=run, next_at=state.next_at, state=state))
+    return rows
 
 
 def job_pairs(job: BackupJob) -> list[PairRow]:

@@ -13,8 +13,10 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 @contextmanager
-def scratch_project(work: Path | None = None) -> Iterator[Path]:
+def scratch_project(work: Path | None = None, *, database: str = "") -> Iterator[Path]:
     """Yield the data folder, made below `work` and removed at the end; once in a process, since settings stay read.
+
+    `database` is the address of an empty database to use instead of SQLite's.
 
     What the environment says about another installation (its database above all) is not looked at.
     """
@@ -22,6 +24,8 @@ def scratch_project(work: Path | None = None) -> Iterator[Path]:
         del os.environ[name]
     with tempfile.TemporaryDirectory(prefix="keepwell-bench-", dir=work) as data:
         os.environ |= {"KEEPWELL_DATA": data, "DJANGO_SETTINGS_MODULE": "config.settings"}
+        if database:
+            os.environ["DATABASE_URL"] = database
         sys.path.insert(0, str(ROOT))
         import django
         from django.core.management import call_command

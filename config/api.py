@@ -21,8 +21,11 @@ from accounts.api import BearerToken, SessionUser
 from accounts.permissions import public
 from backups.api import router as backups_router
 from config import __version__
+from config.hosts_api import hosts_router
+from config.pause_api import router as pause_router
 from maintenance.api import retention_router
 from maintenance.api import router as maintenance_router
+from scheduling.api import router as runs_router
 
 MAX_DEPTH = 20
 
@@ -94,6 +97,9 @@ api = NinjaAPI(
 api.add_router("/maintenance", maintenance_router)
 api.add_router("/settings/retention", retention_router)
 api.add_router("", backups_router)
+api.add_router("", hosts_router)
+api.add_router("", runs_router)
+api.add_router("", pause_router)
 
 
 def _answer(request: HttpRequest, status: int, detail: str, errors: dict[str, list[str]] | None = None) -> HttpResponse:

@@ -8,7 +8,8 @@ from django.contrib import admin
 
 from maintenance import services
 from maintenance.models import CleanupPlan, CleanupPlanPair, MaintenanceJob, MaintenanceRun, MaintenanceRunLogLine
-from scheduling.admin import ReadOnlyAdmin, RunNowAdmin
+from scheduling.admin import JobServiceForm, ReadOnlyAdmin, RunNowAdmin
+from scheduling.job_settings import DEFAULTS
 
 
 @admin.register(MaintenanceJob)
@@ -18,7 +19,12 @@ class MaintenanceJobAdmin(RunNowAdmin):
     list_display = ("key", "name", "job_type", "schedule_cron", "timezone", "enabled", "visible_in_ui")
     list_filter = ("job_type", "enabled", "visible_in_ui")
     search_fields = ("key", "name")
-    fields = ("key", "name", "job_type", "schedule_cron", "timezone", "enabled", "visible_in_ui")
+    form = JobServiceForm
+    fields = (
+        *("key", "name", "job_type", "schedule_cron", "timezone", "enabled", "visible_in_ui"),
+        *DEFAULTS,
+        *("paused_until", "paused_by"),
+    )
     fixed_fields = ("key", "job_type")
 
     @override

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from math import ceil, sqrt
+from math import sqrt
 
 from backups.retention import Copy, Day, Timeline
 from backups.retention.periods import stamp_of
+from scheduling.curves import nice_top
 from scheduling.units import binary_size
 
 WIDTH, HEIGHT = 1000, 100
@@ -104,19 +105,6 @@ def storage_curve(old: Timeline, new: Timeline) -> Curve:
         ),
         months=_months(new.days[0].day, days),
     )
-
-
-def nice_top(top: int, *, binary: bool) -> int:
-    """A round amount, even in its unit, that is not below `top`: 2, 4, 6, 8, 10, 20 … of a unit."""
-    unit = 1
-    while binary and top > 1000 * unit:
-        unit *= 1024
-    amount = max(1, ceil(top / unit))
-    power = 1
-    while amount > 10 * power:
-        power *= 10
-    step = next(step for step in (2, 4, 6, 8, 10) if step * power >= amount)
-    return step * power * unit
 
 
 def day_marks(old: Timeline, new: Timeline, day: date) -> Marks:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-from django.db.models import Count, Max, QuerySet
+from django.db.models import QuerySet
 
-from backups.models import Options
+from backups.services.job_rows import jobs_in_zones, jobs_revision
 from maintenance.models import MaintenanceJob, MaintenanceRun, MaintenanceRunLogLine
+from maintenance.shared_schedules import is_cleanup, shared_schedules
 from maintenance.tasks import TASKS
 from scheduling.context import RunContext, RunFailedError, RunResult
 from scheduling.dispatch import dispatch_run
@@ -56,15 +57,7 @@ def _unsaved_run(job: MaintenanceJob, params: dict[str, Any]) -> MaintenanceRun:
 
 
 def _items() -> Iterator[ScheduledItem]:
-    zone = Options.load().timezone
-    for job in MaintenanceJob.objects.only("key", "schedule_cron", "timezone", "enabled").order_by().iterator():
-        job.timezone = job.timezone or zone
-        yield ScheduledItem.from_maintenance_job(job)
-
-
-def _revision() -> Hashable:
-    jobs = MaintenanceJob.objects.aggregate(count=Count("pk"), newest=Max("updated_at"))
-    return (jobs["count"], jobs["newest"], Options.objects.values_list("timezone", flat=True).first())
+    return map(ScheduledItem.from_maintenance_job, jobs_in_zones(MaintenanceJob, "key", "schedule_cron"))
 
 
 def _nothing(_run: MaintenanceRun) -> None:
@@ -101,10 +94,12 @@ def register() -> None:
             recover=_nothing_to_recover,
             ready=_all_of_them,
             items=_items,
-            revision=_revision,
+            revision=lambda: jobs_revision(MaintenanceJob),
             figures_template="maintenance/run_figures.html",
             may_retry=_may_retry,
             view_permission="maintenance.view_maintenancerun",
             run_permission="maintenance.run_maintenancejob",
+            shared_schedules=shared_schedules,
+            is_cleanup=is_cleanup,
         )
     )

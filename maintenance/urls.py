@@ -2,13 +2,18 @@ from __future__ import annotations
 
 from django.urls import path
 
-from maintenance.views import jobs, options, plans, retention
+from maintenance.views import job_detail, jobs, options, plans, retention
 
 app_name = "maintenance"
 
 urlpatterns = [
     path("maintenance-jobs/", jobs.job_list, name="job_list"),
+    path("maintenance-jobs/new/", jobs.job_create, name="job_create"),
+    path("maintenance-jobs/<slug:key>/", job_detail.job_detail, name="job_detail"),
     path("maintenance-jobs/<slug:key>/edit/", jobs.job_edit, name="job_edit"),
+    path("maintenance-jobs/<slug:key>/duplicate/", jobs.job_duplicate, name="job_duplicate"),
+    path("maintenance-jobs/<slug:key>/delete/", jobs.job_delete, name="job_delete"),
+    path("maintenance-jobs/<slug:key>/pause/", jobs.job_pause, name="job_pause"),
     path("maintenance-jobs/<slug:key>/run/", jobs.job_run, name="job_run"),
     path("maintenance-jobs/<slug:key>/toggle/", jobs.job_toggle, name="job_toggle"),
     # After the jobs' own pages: a job may be called “plans”.

@@ -19,6 +19,7 @@ from django_apscheduler.models import DjangoJob, DjangoJobExecution
 
 from scheduling.choices import RunTrigger
 from scheduling.dispatch import scheduled_dispatch
+from scheduling.job_settings import DEFAULTS
 from scheduling.ledger import AnotherRunWaitsError
 from scheduling.models import ClockAnchor, Host, Pause, SchedulerState
 
@@ -106,6 +107,20 @@ class ServiceForm(ModelForm):
                 field if field in self.fields else None,
                 [ValidationError(f"{rule}: {text}" if rule else text) for text in texts],
             )
+
+
+class JobServiceForm(ServiceForm):
+    """A job of either kind; none of its settings has to be filled in, and one that was not sent at all stays."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name in DEFAULTS:
+            if name in self.fields:
+                self.fields[name].required = False
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or self.cleaned_data
+        return {name: value for name, value in cleaned.items() if name not in DEFAULTS or name in self.data}
 
 
 class ServiceAdmin(ModelAdmin):
@@ -197,6 +212,7 @@ class RunNowAdmin(ServiceAdmin):
     run_kind: ClassVar[str]
     run_permission: ClassVar[str]
     actions = ("run_now",)
+    readonly_fields = ("paused_until", "paused_by")
 
     def has_run_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm(self.run_permission)

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from django.db.models import Model, Q, QuerySet
-from ninja import Field, Schema
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest
+from ninja import Field, Query, Router, Schema
 from ninja.errors import HttpError
-from pydantic import AfterValidator, ConfigDict
+from pydantic import AfterValidator, AwareDatetime, ConfigDict
 
+from accounts.permissions import requires_api
 from scheduling.choices import LogLevel, RunOutcome, RunStatus, RunTrigger
+from scheduling.cursor import Cursor
 from scheduling.models import LogLine as LogLineRow
 from scheduling.models import Run as RunRow
+from scheduling.paging import run_page
+from scheduling.registry import RunKind, all_kinds
+from scheduling.run_filter import MAX_TEXT, RunFilter, has_targets
 
 MAX_ID = 2**63 - 1
 MAX_LIMIT = 500
 DEFAULT_LIMIT = 50
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
-_CURSOR = re.compile(r"([0-9]{1,17})-([0-9]{1,19})", re.ASCII)
+_FIRST, _LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
+
+
+router = Router()
 
 
 def _without_nul(text: str) -> str:
@@ -82,24 +88,52 @@ class NewestFirst(Schema):
     limit: int = Field(DEFAULT_LIMIT, ge=1, le=MAX_LIMIT)
     before: str = Field("", max_length=40)
 
-    def page[M: Model](self, rows: QuerySet[M], *, by: str = "queued_at") -> tuple[list[M], str | None]:
+    def page[M: Model](self, rows: QuerySet[M], *, by: str) -> tuple[list[M], str | None]:
         """This page's rows and the cursor of the next page."""
         if self.before:
-            at, pk = _read_cursor(self.before)
-            # The first condition alone is what the index can use; the second sorts out rows of the same moment.
-            rows = rows.filter(**{f"{by}__lte": at}).filter(Q(**{f"{by}__lt": at}) | Q(pk__lt=pk))
+            rows = rows.filter(_read_cursor(self.before, "").older(by=by))
         found = list(rows.order_by(f"-{by}", "-pk")[: self.limit + 1])
-        return _cut(found, self.limit, lambda row: f"{(getattr(row, by) - _EPOCH) // _MICROSECOND}-{row.pk}")
+        return _cut(found, self.limit, lambda row: str(Cursor(at=getattr(row, by), pk=row.pk)))
 
 
 class RunFilters(NewestFirst):
-    job_id: Id | None = None
-    status: RunStatus | None = None
+    """Which runs; those that fit all of it.
 
-    def apply[M: Model](self, rows: QuerySet[M]) -> QuerySet[M]:
-        if self.job_id is not None:
-            rows = rows.filter(job_id=self.job_id)
-        return rows if self.status is None else rows.filter(status=self.status)
+    `from` and `to` bound the time at which a run was recorded, `to` itself left out. `q` are words that must all be in
+    its names, message or log. Only runs that succeeded have an `outcome`.
+    """
+
+    job_id: Id | None = None
+    target_id: Id | None = None
+    host: Text = Field("", max_length=64)
+    status: RunStatus | None = None
+    outcome: RunOutcome | None = None
+    trigger: RunTrigger | None = None
+    since: AwareDatetime | None = Field(None, alias="from")
+    until: AwareDatetime | None = Field(None, alias="to")
+    q: Text = Field("", max_length=MAX_TEXT)
+
+    def page_of(self, *kinds: RunKind) -> tuple[list[RunRow], str | None]:
+        """This page's runs of these kinds and the cursor of the next page."""
+        if self.before:
+            _read_cursor(self.before, *(kind.kind for kind in kinds))
+        if self.target_id is not None:
+            kinds = tuple(kind for kind in kinds if has_targets(kind))
+        asked = RunFilter(
+            job=self.job_id,
+            target=self.target_id,
+            host=self.host,
+            status=self.status or "",
+            outcome=self.outcome or "",
+            trigger=self.trigger or "",
+            since=_bounded(self.since),
+            until=_bounded(self.until),
+            text=self.q,
+        )
+        # The API shows the long columns that a page leaves out.
+        listings = asked.listings(list(kinds), rows=lambda runs: runs.defer(None))
+        page = run_page(listings, before=self.before, size=self.limit, strict=True)
+        return page.runs, page.older or None
 
 
 class LogPage(Schema):
@@ -147,6 +181,25 @@ class Run(Schema):
         return None if run.duration is None else run.duration.total_seconds()
 
 
+class RunOfAnyKind(Run):
+    """What the lists of one kind show of its runs, without what is that kind's own; `id` is unique among a kind's."""
+
+    kind: str
+
+
+@router.get("/runs", response={200: Page[RunOfAnyKind], **PROBLEMS}, tags=["Runs"], summary="List runs of every kind")
+@requires_api("scheduling.view_schedulerstate")
+def list_every_run(request: HttpRequest, filters: Query[RunFilters], kind: str = "") -> dict[str, Any]:
+    """Backup and maintenance runs together, newest first: those that the caller may look at. `job_id` needs `kind`."""
+    kinds = [each for each in all_kinds() if request.user.has_perm(each.view_permission)]
+    if kind and kind not in [each.kind for each in kinds]:
+        raise HttpError(422, f"kind: there are {' and '.join(each.kind for each in kinds) or 'none'} for you to read.")
+    if filters.job_id is not None and not kind:
+        raise HttpError(422, "job_id: say of which kind as well, such as kind=backup.")
+    items, cursor = filters.page_of(*(each for each in kinds if kind in ("", each.kind)))
+    return {"items": items, "next": cursor}
+
+
 def found[M: Model](rows: QuerySet[M], what: str, **key: Any) -> M:
     """The one row with this key. Answers 404, naming what was looked for."""
     row = rows.filter(**key).first()
@@ -161,8 +214,13 @@ def _cut[M](rows: list[M], limit: int, cursor: Callable[[M], str]) -> tuple[list
     return rows[:limit], cursor(rows[limit - 1]) if len(rows) > limit else None
 
 
-def _read_cursor(text: str) -> tuple[datetime, int]:
-    match = _CURSOR.fullmatch(text)
-    if match is None or int(match[2]) > MAX_ID:
-        raise HttpError(422, f"“{text}” is not a cursor. Use the one that came with the page before.")
-    return _EPOCH + int(match[1]) * _MICROSECOND, int(match[2])
+def _read_cursor(text: str, *kinds: str) -> Cursor:
+    cursor = Cursor.parse(text)
+    if cursor is None or cursor.kind not in kinds:
+        raise HttpError(422, f"“{text}” is not a cursor of this list. Use the one that came with the page before.")
+    return cursor
+
+
+def _bounded(at: datetime | None) -> datetime | None:
+    """Within what every database holds, in every zone."""
+    return None if at is None else min(max(at, _FIRST), _LAST)

@@ -21,6 +21,7 @@ from django.db.migrations.executor import MigrationExecutor
 
 from scheduling.choices import RunOutcome, RunStatus, RunTrigger
 from scheduling.dispatch import scheduled_dispatch
+from scheduling.hosts import SecondHostError, host_leaving, hosts_refuse_second
 from scheduling.keeper import Keeper
 from scheduling.ledger import run_cancel_queued, runs_recover
 from scheduling.models import Run
@@ -129,6 +130,10 @@ class KeepwellCommand(BaseCommand):
         than left waiting: a command that has returned must not leave something that starts later.
         """
         kind = get_kind(kind_name)
+        try:
+            hosts_refuse_second()
+        except SecondHostError as error:
+            raise refused(str(error)) from error
         runs_recover()
         model: Any = kind.run_model
         waiting: Run | None = model.objects.filter(job=job).queued().first()
@@ -137,7 +142,7 @@ class KeepwellCommand(BaseCommand):
                 f"Another run of {job} is waiting (run {waiting.pk}) and asks for something else. "
                 "Let it run or cancel it on its page, then try again."
             )
-        with stop_on_signals(self.say) as stop, Keeper():
+        with stop_on_signals(self.say) as stop, host_leaving(), Keeper():
             run = scheduled_dispatch(
                 kind_name,
                 job.pk,
@@ -151,7 +156,7 @@ class KeepwellCommand(BaseCommand):
             if run is None:
                 raise bad_input(f"{job} was deleted just now. Nothing was run.")
             if run.status == RunStatus.QUEUED:
-                run = self._give_up(kind, run, is_own=waiting is None, in_use=in_use)
+                run = self._give_up(kind, run, is_own=waiting is None or waiting.pk != run.pk, in_use=in_use)
             run = self._follow(kind, run, stop)
         self._report_run(run)
 

@@ -12,7 +12,7 @@ from django.http import HttpRequest
 from scheduling.choices import OPEN, RunOutcome, RunStatus
 from scheduling.querysets import RunQuerySet
 
-CURSORS = ("before", "after")
+CURSORS = ("before", "after", "all")
 
 ACTIVE = "active"
 
@@ -43,7 +43,7 @@ class Chip:
 def link(request: HttpRequest, **changes: Any) -> str:
     """The page's address with other filters; a blank value drops one.
 
-    A place within the list belongs to the old filters and is dropped too.
+    A place within the list belongs to the old filters and is dropped too, as are ticks.
     """
     query = request.GET.copy()
     for name in CURSORS:

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from django.db.models import Model, QuerySet
 
 from scheduling.choices import ACTIVE, FAILING, OPEN, TERMINAL, RunStatus
+
+if TYPE_CHECKING:
+    from scheduling.cursor import Cursor
 
 
 class RunQuerySet[R: Model](QuerySet[R]):
@@ -28,3 +31,10 @@ class RunQuerySet[R: Model](QuerySet[R]):
 
     def newest_first(self) -> Self:
         return self.order_by("-queued_at", "-pk")
+
+    def near(self, kind: str, place: Cursor | None, *, newer: bool, limit: int) -> Self:
+        """The `limit` runs nearest to a place on one side of it; from the place outward."""
+        runs = self
+        if place is not None:
+            runs = runs.filter(place.newer(kind) if newer else place.older(kind))
+        return runs.order_by("queued_at", "pk")[:limit] if newer else runs.newest_first()[:limit]

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from heapq import nsmallest
-from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from scheduling.cron import ScheduleError, parse_cron
@@ -34,21 +31,6 @@ def next_fire(item: ScheduledItem, now: datetime) -> datetime | None:
         return parse_cron(item.schedule).next_after(now, item.timezone)
     except ScheduleError:
         return None
-
-
-def upcoming(items: Iterable[ScheduledItem], now: datetime, count: int) -> list[Upcoming]:
-    """The next fires of up to `count` items, soonest first. Items that share a schedule cost one computation."""
-    known: dict[tuple[str, str], datetime | None] = {}
-    found = []
-    for item in items:
-        schedule = (item.schedule, item.timezone)
-        if not item.is_scheduled:
-            continue
-        if schedule not in known:
-            known[schedule] = next_fire(item, now)
-        if (at := known[schedule]) is not None:
-            found.append(Upcoming(item=item, at=at))
-    return nsmallest(count, found, key=attrgetter("at"))
 
 
 def schedule_words(schedule: str) -> str:

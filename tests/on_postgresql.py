@@ -11,7 +11,7 @@ import psycopg
 
 ROOT = Path(__file__).resolve().parent.parent
 SERVER = os.environ.get("KEEPWELL_TEST_POSTGRES", "postgres://postgres@127.0.0.1:5432/postgres")
-FOLDERS = ("accounts", "admin", "api", "backups", "commands", "maintenance", "pages", "scheduling")
+FOLDERS = ("accounts", "admin", "api", "backups", "chaos", "commands", "maintenance", "pages", "scheduling")
 
 
 def main(arguments: list[str]) -> int:

@@ -5,6 +5,7 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.utils import timezone
 from django.views.decorators.http import require_http_methods
 
 from accounts.permissions import requires
@@ -14,10 +15,13 @@ from backups.forms.protect import ProtectForm
 from backups.models import BackupJob, Options, Storage
 from backups.services.jobs import job_create
 from backups.services.targets import target_create
-from backups.views.schedules import schedule_preview
 from scheduling.choices import RunTrigger
 from scheduling.dispatch import scheduled_dispatch
 from scheduling.exchange import posted
+from scheduling.fire_list import fire_list
+from scheduling.rules import Rules
+
+FIRES = 5
 
 
 @requires("backups.add_target", "backups.add_backupjob")
@@ -35,7 +39,7 @@ def protect(request: HttpRequest) -> HttpResponse:
             return _begin(request, job, run_now=form.cleaned_data["run_now"])
     context = {
         "form": form,
-        "preview": schedule_preview(str(form["schedule"].value() or ""), zone),
+        "preview": fire_list(str(form["schedule"].value() or ""), Rules(zone=zone), timezone.now(), FIRES),
         "has_storages": Storage.objects.exists(),
     }
     return render(request, "backups/protect.html", context, status=422 if form.errors else 200)

@@ -18,7 +18,8 @@ from accounts.permissions import requires
 from backups.models import Backup, Options
 from backups.querysets import BackupQuerySet
 from backups.references import run_reference
-from backups.services.trash import UNTRASH_PIN, Moved, backups_untrash
+from backups.services.moved import Moved
+from backups.services.trash import UNTRASH_PIN, backups_untrash
 from backups.trashed import TrashedRun, purge_schedule, trash_summary, trashed_copies, trashed_runs
 from backups.views.catalogue_filters import CatalogueFilters
 from scheduling.exchange import render_region

@@ -3,6 +3,7 @@ from __future__ import annotations
 from scheduling.models.job import Job, job_constraints
 from scheduling.models.run import LogLine, Run, run_constraints, run_indexes
 from scheduling.models.state import ClockAnchor, Host, Pause, SchedulerState
+from scheduling.models.text import RunText
 
 __all__ = [
     "ClockAnchor",
@@ -11,6 +12,7 @@ __all__ = [
     "LogLine",
     "Pause",
     "Run",
+    "RunText",
     "SchedulerState",
     "job_constraints",
     "run_constraints",

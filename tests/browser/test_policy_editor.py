@@ -87,7 +87,7 @@ def test_a_jobs_own_policy_is_tried_when_it_is_chosen(job: BackupJob, visitor: V
     answer(visitor).filter(has_text="This is what is saved already.").wait_for()
     page.get_by_role("textbox", name="Schedule").press("End")
     page.get_by_role("textbox", name="Schedule").press_sequentially("x")
-    page.locator("#schedule-words", has_text="cannot be read").wait_for()
+    page.locator("#schedule-said", has_text="cannot be read").wait_for()
     assert visitor.complaints == []
 
 

@@ -397,5 +397,5 @@ def test_the_page_needs_the_same_few_queries_for_many_rows(
         MaintenanceRunFactory(failed=True)
         CleanupPlan.objects.create(status=PlanStatus.WAITING, digest="0" * 64, created_at=timezone.now())
         BackupFactory(trashed=True)
-    with django_assert_max_num_queries(26):
+    with django_assert_max_num_queries(27):
         page(admin_client)

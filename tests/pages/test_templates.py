@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -106,7 +107,7 @@ urlpatterns = [
         "storage_list",
         "run_detail",
     ),
-    _app("scheduling", "run_list"),
+    _app("scheduling", "run_list", "calendar", "host_list"),
     _app("maintenance", "options_edit", "job_list"),
     _app("accounts", "token_list", "logout"),
     _app("admin", "index"),
@@ -431,7 +432,7 @@ def test_messages_are_a_status_region_that_can_ride_along() -> None:
 
 
 def test_a_log_line_is_escaped_and_carries_its_level() -> None:
-    line = {"at": NOW, "level": "error", "text": "<script>", "seq": 7}
+    line = SimpleNamespace(at=NOW, level="error", text="<script>", seq=7)
     html = render_to_string("includes/log.html", {"lines": [line]})
     assert 'data-level="error"' in html
     assert 'id="L7"' in html
