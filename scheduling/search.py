@@ -145,7 +145,13 @@ def _on_sqlite(
     texts: str, words: Iterable[str], facets: Iterable[str], above: int, below: int, newer: bool, limit: int
 ) -> tuple[str, list[Any]]:
     index = f"{texts.removesuffix('text')}words"
-    match = " AND ".join([*(f'"{word}"' for word in words), *(f'"{token}"' for token in facets)])
+    tokens = " AND ".join(f'"{token}"' for token in facets)
+    match = " AND ".join(f'"{word}"' for word in words)
+    if match and tokens:
+        # Kept together by an OR with nothing, the words are looked for first: side by side with them, a facet that
+        # nearly every run has would be read along for each place where only one of the words stands.
+        match = f'(({match}) OR "{MARK}nothing") AND {tokens}'
+    match = match or tokens
     order = "ASC" if newer else "DESC"
     statement = (
         f"SELECT run_id FROM (SELECT t.run_id AS run_id FROM {index} w JOIN {texts} t ON t.key = w.rowid "  # noqa: S608 - our own tables
