@@ -17,7 +17,7 @@ from maintenance.choices import JobType
 from maintenance.models import MaintenanceJob, MaintenanceRun
 from maintenance.tasks import TASKS
 from scheduling.job_settings import copy_name, followers_clear_way, settings_clean, settings_of
-from scheduling.ledger import runs_clear_way
+from scheduling.ledger import runs_clear_way, runs_reconsider
 
 CLEANUP_NIGHTLY = "retention_cleanup_nightly"
 CLEANUP_MANUAL = "retention_cleanup_manual"
@@ -112,6 +112,7 @@ def job_update(*, job: MaintenanceJob, **changes: Any) -> MaintenanceJob:
         for field, value in own.items():
             setattr(changed, field, value)
         changed.save()
+        runs_reconsider(kind_name=MaintenanceRun.KIND, job=changed)
     return changed
 
 

@@ -14,6 +14,8 @@ from scheduling.registry import RunKind
 from scheduling.week_rows import Row
 
 MONTH, WEEK = "month", "week"
+# Jobs of a period that stand there to be chosen; with more, one is found by its name.
+JOB_CHIPS = 12
 PLANNED, PASSES = "planned", "passes"
 
 
@@ -88,13 +90,17 @@ class CalendarDay:
 
 @dataclass(frozen=True, kw_only=True)
 class Calendar:
-    """A month or a week; `previous`, `following` and `today` are days in the one to go to."""
+    """A month or a week; `previous`, `following` and `today` are days in the one to go to.
+
+    `jobs` are those that ran or are to run in it; not all of them unless `names_all`.
+    """
 
     title: str
     weeks: list[list[CalendarDay]]
     previous: date
     following: date
     jobs: tuple[tuple[str, int, str], ...]
+    names_all: bool = True
 
     @property
     def days(self) -> list[CalendarDay]:

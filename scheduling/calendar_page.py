@@ -14,6 +14,7 @@ from typing import Any
 from django.urls import reverse
 
 from scheduling.calendar_days import (
+    JOB_CHIPS,
     MONTH,
     PASSES,
     PLANNED,
@@ -88,6 +89,7 @@ def calendar(asked: Asked, *, zone: tzinfo, zone_name: str, now: datetime) -> Ca
         previous=month_before(asked.day) if asked.view == MONTH else asked.day - timedelta(days=7),
         following=month_after(asked.day) if asked.view == MONTH else asked.day + timedelta(days=7),
         jobs=page.jobs(jobs),
+        names_all=page.names_all,
     )
 
 
@@ -102,6 +104,7 @@ class _Page:
     edges: list[datetime]
     made: dict[date, CalendarDay]
     seen: dict[tuple[str, int], str] = field(default_factory=dict)
+    names_all: bool = True
 
     def add_counts(self, owner: Sequence[date], counts: Sequence[dict[str, int]]) -> None:
         sums: dict[date, dict[str, int]] = defaultdict(dict)
@@ -133,6 +136,7 @@ class _Page:
         for day, span in zip(owner, ahead, strict=True):
             self.made[day].starts += span.starts
             self.made[day].held += span.held
+            self.names_all = self.names_all and len(span.earliest) < LINES[self.asked.view] + 2
             for coming in span.earliest:
                 known = earliest[day].get((coming.table, coming.held))
                 count = coming.count + (known.count if known else 0)
@@ -142,6 +146,9 @@ class _Page:
         for day, found in earliest.items():
             made, room = self.made[day], LINES[self.asked.view]
             told = 0
+            for coming in found.values():
+                for job in tables[coming.table][1][: JOB_CHIPS + 1]:
+                    self.seen.setdefault((job.kind.kind, job.pk), job.name)
             for coming in sorted(found.values(), key=lambda coming: coming.at):
                 jobs = tables[coming.table][1]
                 left = room - len(made.coming)
@@ -155,7 +162,6 @@ class _Page:
 
     def _coming_line(self, job: JobRow, coming: Coming, others: int) -> Line:
         at = datetime.fromtimestamp(coming.at, UTC).astimezone(self.zone)
-        self.seen.setdefault((job.kind.kind, job.pk), job.name)
         why = _HELD_WORDS.get(coming.held, "")
         notes = [
             f"{coming.count}×" if coming.count > 1 else "",
@@ -182,6 +188,11 @@ class _Page:
         of_day: dict[int, dict[tuple[str, Any], list[RunGroup]]] = defaultdict(lambda: defaultdict(list))
         for group in groups:
             of_day[group.span][group.kind, group.job or group.name].append(group)
+            if group.job is not None:
+                self.seen.setdefault((group.kind, group.job), group.name)
+        self.names_all = self.names_all and all(
+            number in of_day for number, day in enumerate(self.days) if self.made[day].total
+        )
         for number, of_job in of_day.items():
             made, room = self.made[self.days[number]], LINES[self.asked.view]
             found = sorted(
@@ -194,8 +205,6 @@ class _Page:
         worst = min(groups, key=lambda group: rank(group.word))
         first, number = min(group.first for group in groups), sum(group.number for group in groups)
         counts = worst_first({group.word: sum(g.number for g in groups if g.word == group.word) for group in groups})
-        if worst.job is not None:
-            self.seen.setdefault((worst.kind, worst.job), worst.name)
         if number == 1:
             url = reverse("scheduling:run_detail", kwargs={"kind": worst.kind, "pk": worst.pk})
         else:
@@ -315,7 +324,7 @@ class _Page:
         )
 
     def jobs(self, rows: Sequence[JobRow]) -> tuple[tuple[str, int, str], ...]:
-        """Jobs that the page names, as kind, id and name, for the filter; the one that is asked for among them."""
+        """Jobs of the days, as kind, id and name, for the filter; the one that is asked for among them."""
         found = dict(self.seen)
         if self.asked.job is not None:
             known = next((row.name for row in rows if row.pk == self.asked.job), "This job")

@@ -24,12 +24,16 @@ Now = Callable[[], datetime]
 
 @dataclass(frozen=True, kw_only=True)
 class RunResult:
-    """How the work of a run ended: a sentence, figures for `result_json`, and whether it was a failure."""
+    """How the work of a run ended: a sentence, figures for `result_json`, and whether it was a failure.
+
+    `interrupted`: nobody asked it to stop, the process had to.
+    """
 
     message: str
     figures: dict[str, Any] = field(default_factory=dict)
     outcome: RunOutcome = RunOutcome.OK
     failed: bool = False
+    interrupted: bool = False
 
 
 class RunFailedError(Exception):

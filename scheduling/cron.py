@@ -116,7 +116,8 @@ class Cron:
     @property
     def words(self) -> str:
         """The schedule in words, such as “At 03:00 every day”."""
-        return str(self._fields.explain())
+        # With both a day of the month and a weekday, either is enough; cronsim's words join them as if both had to fit.
+        return str(self._fields.explain()).replace(" and on ", " or on ")
 
     def _next_on_the_wall(self, at: datetime, tz: ZoneInfo) -> datetime:
         mark, shown = _latest_shown(at, tz)

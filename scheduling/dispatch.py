@@ -112,7 +112,7 @@ def _slot(item: ScheduledItem) -> datetime | None:
         return None
 
 
-def run_again(*, kind_name: str, run: Run, by: str) -> Run | None:
+def run_again(*, kind_name: str, run: Run, by: str, trigger: RunTrigger = RunTrigger.MANUAL) -> Run | None:
     """Queue a new run of the same job with the same request, naming `run` as its parent; None when the job is gone.
 
     Raises `AnotherRunWaitsError` when a run of the job waits that does something else.
@@ -120,6 +120,4 @@ def run_again(*, kind_name: str, run: Run, by: str) -> Run | None:
     job_id: int | None = getattr(run, "job_id", None)
     if job_id is None:
         return None
-    return scheduled_dispatch(
-        kind_name, job_id, trigger=RunTrigger.MANUAL, requested_by=by, params=run.params, parent=run
-    )
+    return scheduled_dispatch(kind_name, job_id, trigger=trigger, requested_by=by, params=run.params, parent=run)

@@ -22,8 +22,9 @@ from django.db import (
 from django.utils import timezone
 
 from scheduling import holders
-from scheduling.choices import RunStatus
+from scheduling.choices import LogLevel, RunStatus
 from scheduling.context import Echo, Now, RunContext, RunFailedError, RunResult, RunStoppedError
+from scheduling.follow_up import may_be_tried_again
 from scheduling.keeper import LiveRun, kept
 from scheduling.ledger import run_claim, run_finish
 from scheduling.registry import RunKind, get_kind
@@ -123,8 +124,9 @@ def _stopped(context: RunContext, figures: dict[str, Any], done: str = "") -> tu
     child process that is ended under it looks like a failure.
     """
     status, message = _why_stopped(context, done or NOTHING_KEPT)
-    context.warning(message)
-    return status, RunResult(message=message, figures=figures)
+    context.log(LogLevel.ERROR if status == RunStatus.FAILED else LogLevel.WARNING, message)
+    interrupted = context.stop.reason == StopReason.SHUTDOWN
+    return status, RunResult(message=message, figures=figures, interrupted=interrupted)
 
 
 def _why_stopped(context: RunContext, done: str) -> tuple[RunStatus, str]:
@@ -148,9 +150,10 @@ def _why_stopped(context: RunContext, done: str) -> tuple[RunStatus, str]:
                 f"{SELF_STOP_SECONDS:.0f} s that it was alive, so that another host might have taken over: the "
                 f"database was away, or this machine slept. {done} Run it again."
             )
+    again = " It is tried again by itself." if may_be_tried_again(get_kind(run.kind), run) else ""
     return (
         RunStatus.CANCELLED,
-        f"Stopped before it was done, because Keepwell was shut down. {done}",
+        f"Stopped before it was done, because Keepwell was shut down. {done}{again}",
     )
 
 

@@ -22,27 +22,34 @@ logger = logging.getLogger(__name__)
 
 
 def run_follow_up(
-    *, kind: RunKind, run: Run, status: RunStatus, now: Now = timezone.now, may_retry: bool = True
+    *,
+    kind: RunKind,
+    run: Run,
+    status: RunStatus,
+    now: Now = timezone.now,
+    may_retry: bool = True,
+    interrupted: bool = False,
 ) -> None:
     """Record what follows from a run that has just ended with `status`, in the transaction that ended it.
 
-    A failed or lost run is retried as its job says now, as a new row. Otherwise the jobs that run after this one are
-    queued when it succeeded, and recorded as skipped when it did not. After a skipped run they are told when the job
-    has no other run open whose end will tell them.
+    A failed or lost run is retried as its job says now, as a new row. One that was `interrupted` by a shutdown is
+    tried again at once, which counts for no retry: a restart must not cost tonight's backup. Otherwise the jobs that
+    run after this one are queued when it succeeded, and recorded as skipped when it did not. After a skipped run they
+    are told when the job has no other run open whose end will tell them.
     """
     # Read anew: the job may have been changed, or deleted, during the hours that the run took.
     job: Any = kind.job_model.objects.filter(pk=run.job_id).first()  # type: ignore[attr-defined]  # each kind's own
     if job is None:
         return
-    if may_retry and _is_to_be_retried(kind, run, job, status):
+    if may_retry and (interrupted or _is_left_to_retry(run, job, status)) and may_be_tried_again(kind, run):
         retry = _record(
             kind,
             job.pk,
             trigger=RunTrigger.RETRY,
             parent=run,
-            attempt=run.attempt + 1,
+            attempt=run.attempt if interrupted else run.attempt + 1,
             params=run.params,
-            not_before=now() + timedelta(minutes=job.retry_delay),
+            not_before=None if interrupted else now() + timedelta(minutes=job.retry_delay),
             now=now,
         )
         if retry is not None:
@@ -88,14 +95,14 @@ def _jobs_before(job: Any) -> set[str]:
     return found
 
 
-def _is_to_be_retried(kind: RunKind, run: Run, job: Any, status: RunStatus) -> bool:
-    return (
-        status in FAILING
-        and run.attempt <= job.retry_count
-        # A command that has returned must not leave something that starts later.
-        and run.trigger != RunTrigger.COMMAND
-        and kind.may_retry(run)
-    )
+def _is_left_to_retry(run: Run, job: Any, status: RunStatus) -> bool:
+    return status in FAILING and run.attempt <= int(job.retry_count)
+
+
+def may_be_tried_again(kind: RunKind, run: Run) -> bool:
+    """Whether another run may be recorded in the place of this one without a person."""
+    # A command that has returned must not leave something that starts later.
+    return run.trigger != RunTrigger.COMMAND and kind.may_retry(run)
 
 
 def _record(kind: RunKind, job_id: int, **request: Any) -> Run | None:

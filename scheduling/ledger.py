@@ -13,7 +13,7 @@ from django.db.models import BooleanField, Case, F, When
 from django.utils import timezone
 
 from scheduling import holders
-from scheduling.choices import ACTIVE, BY_ITSELF, RunStatus, RunTrigger
+from scheduling.choices import ACTIVE, BY_ITSELF, LogLevel, RunStatus, RunTrigger
 from scheduling.context import Now, RunResult, RunStoppedError
 from scheduling.database_clock import database_now
 from scheduling.deadlocks import is_deadlock, through_deadlocks
@@ -217,6 +217,7 @@ def run_finish(*, kind: RunKind, run: Run, status: RunStatus, result: RunResult,
         run=run,
         now=now,
         status=status,
+        interrupted=result.interrupted,
         outcome=result.outcome if status == RunStatus.SUCCEEDED else "",
         message=result.message,
         result_json=result.figures,
@@ -224,22 +225,40 @@ def run_finish(*, kind: RunKind, run: Run, status: RunStatus, result: RunResult,
 
 
 def _end(
-    *, kind: RunKind, run: Run, status: RunStatus, now: Now, unchanged: dict[str, Any] | None = None, **values: Any
+    *,
+    kind: RunKind,
+    run: Run,
+    status: RunStatus,
+    now: Now,
+    interrupted: bool = False,
+    unchanged: dict[str, Any] | None = None,
+    **values: Any,
 ) -> bool:
     """End an active run of the fence that `run` has, give back what it took, and record what follows.
 
     Only while it still has what `unchanged` names.
     """
     only = unchanged or {}
-    return through_deadlocks(lambda: _end_once(kind=kind, run=run, status=status, now=now, only=only, **values))
+    return through_deadlocks(
+        lambda: _end_once(kind=kind, run=run, status=status, now=now, only=only, interrupted=interrupted, values=values)
+    )
 
 
-def _end_once(*, kind: RunKind, run: Run, status: RunStatus, now: Now, only: dict[str, Any], **values: Any) -> bool:
+def _end_once(
+    *,
+    kind: RunKind,
+    run: Run,
+    status: RunStatus,
+    now: Now,
+    only: dict[str, Any],
+    interrupted: bool,
+    values: dict[str, Any],
+) -> bool:
     model: Any = kind.run_model
     with transaction.atomic():
         _lock_job(kind, runs=run.pk)
         held = model.objects.filter(pk=run.pk, fence=run.fence, **only)
-        values |= {"status": status, "finished_at": now()}
+        values = values | {"status": status, "finished_at": now()}
         # Two updates rather than a look beforehand: what a person asked to stop is not tried again, even when it
         # failed before it had heard of that.
         ended = held.filter(status=RunStatus.RUNNING).update(**values)
@@ -247,7 +266,7 @@ def _end_once(*, kind: RunKind, run: Run, status: RunStatus, now: Now, only: dic
         if not ended and not was_cancelled:
             return False
         kind.release(run)
-        run_follow_up(kind=kind, run=run, status=status, now=now, may_retry=not was_cancelled)
+        run_follow_up(kind=kind, run=run, status=status, now=now, may_retry=not was_cancelled, interrupted=interrupted)
     return True
 
 
@@ -288,6 +307,16 @@ def run_cancel(*, kind: RunKind, run_id: int, by: str) -> RunStatus | None:
         status=RunStatus.CANCELLING, cancelled_by=by
     )
     return RunStatus.CANCELLING if asked else None
+
+
+def runs_reconsider(*, kind_name: str, job: Any) -> None:
+    """Let what waits of a job that was changed start when the job now says; the claim looks at its window again."""
+    model: Any = get_kind(kind_name).run_model
+    now = timezone.now()
+    for run in model.objects.filter(job=job, trigger__in=BY_ITSELF, not_before__gt=now).queued():
+        tried_again = run.queued_at + timedelta(minutes=job.retry_delay)
+        waits = run.trigger == RunTrigger.RETRY and tried_again > now
+        model.objects.filter(pk=run.pk, status=RunStatus.QUEUED).update(not_before=tried_again if waits else None)
 
 
 def runs_clear_way(*, kind_name: str, job: Any) -> None:
@@ -337,9 +366,18 @@ def runs_mark_lost() -> int:
                 continue
             if marked:
                 lost += 1
+                _say_lost(kind, run)
                 logger.warning("%s run %s (%s) is lost: its process is gone", kind.label, run.pk, run.job_name)
     holders.sweep()
     return lost
+
+
+def _say_lost(kind: RunKind, run: Run) -> None:
+    """End the log of a lost run with why: its own process could not."""
+    log_model: Any = kind.log_model
+    last = log_model.objects.filter(run_id=run.pk).order_by("-seq").values_list("seq", flat=True).first()
+    line = log_model(run_id=run.pk, seq=(last or 0) + 1, at=timezone.now(), level=LogLevel.ERROR, text=LOST_MESSAGE)
+    log_model.objects.bulk_create([line], ignore_conflicts=True)
 
 
 def _is_alive(run: Any) -> bool:

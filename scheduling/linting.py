@@ -215,12 +215,12 @@ def _overlap(subject: Subject, near: Sequence[Neighbour], fires: Sequence[dateti
         return None
     first = min(clashes, key=lambda clash: (clash.fire, abs(clash.start - clash.fire)))
     more = sum(clash.other.count for clash in clashes) - first.other.count
-    also = f", and so {'is' if more == 1 else 'are'} {counted(more, 'other job')} at some of its times" if more else ""
+    also = f" At some of its times it meets {counted(more, 'other job')} there as well." if more else ""
     use, step = _free(subject, near, first.fire)
     return Advice(
         code="overlap",
         text=f"On {_day(first.fire, subject.zone)} at {_at(first.fire, subject.zone)} {_clash_words(subject, first)}, "
-        f"on the same storage{also}. {step}",
+        f"on the same storage.{also} {step}",
         use=use,
     )
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Protocol
+
+from django.utils import timezone
 
 from scheduling.cursor import Cursor, microseconds
 from scheduling.models import Run
 
 PAGE_SIZE = 50
+# A queued run that starts later than this changes nothing on the page until then.
+SOON = timedelta(minutes=1)
 
 __all__ = ["PAGE_SIZE", "Cursor", "Listing", "RunPage", "every_run", "run_page"]
 
@@ -36,6 +41,14 @@ class RunPage:
     @property
     def queued_count(self) -> int:
         return sum(run.is_open and not run.is_active for run in self.runs)
+
+    @property
+    def is_moving(self) -> bool:
+        """Whether a run is active, or may start within the minute: else the page can be asked for again seldom."""
+        soon = timezone.now() + SOON
+        return any(
+            run.is_active or (run.is_open and (run.not_before is None or run.not_before <= soon)) for run in self.runs
+        )
 
     @property
     def is_newest(self) -> bool:

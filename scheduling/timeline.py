@@ -59,8 +59,8 @@ class Moment:
     status: str = ""
 
 
-def run_timeline(run: Run, now: datetime) -> list[Moment]:
-    """Scheduled (if a schedule asked for it), queued, started, finished."""
+def run_timeline(run: Run, now: datetime, *, served: bool = True) -> list[Moment]:
+    """Scheduled (if a schedule asked for it), queued, started, finished; `served`: a worker takes from its queue."""
     moments = []
     if run.slot is not None:
         moments.append(Moment(name="Scheduled", at=run.slot))
@@ -85,7 +85,8 @@ def run_timeline(run: Run, now: datetime) -> list[Moment]:
             )
         )
     elif run.is_open:
-        moments.append(Moment(name="Starts", at=run.not_before, note="" if run.not_before else "next", state="ahead"))
+        next_ = "next" if served else "when a worker serves the queue"
+        moments.append(Moment(name="Starts", at=run.not_before, note="" if run.not_before else next_, state="ahead"))
     moments.append(_ending(run, now))
     return moments
 

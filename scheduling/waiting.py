@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import ceil
@@ -9,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from django.utils import timezone
 
-from scheduling.choices import BY_ITSELF, RunTrigger
+from scheduling.choices import BY_ITSELF, RunStatus, RunTrigger
 from scheduling.cron import ScheduleError, load_zone
 from scheduling.holders import SILENT_SECONDS
 from scheduling.job_rules import pause_reason
 from scheduling.models import Host
+from scheduling.registry import get_kind
 from scheduling.units import spoken
 
 if TYPE_CHECKING:
@@ -21,15 +23,18 @@ if TYPE_CHECKING:
     from scheduling.registry import RunKind
 
 DEFAULT_QUEUE = "default"
+# Runs of one list for which more than their own row is read: a few questions each.
+MOST_LOOKED_UP = 3
 NO_BREAK = "\u00a0"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wait:
-    """One thing in the way: a sentence, with the run that it is about, if any."""
+    """One thing in the way: a sentence, with the run that it is about, if any; or the lack of a live worker."""
 
     text: str
     run: Run | None = None
+    needs_worker: bool = False
 
 
 def run_waits(run: Run, kind: RunKind, now: datetime) -> list[Wait]:
@@ -54,6 +59,23 @@ def run_waits(run: Run, kind: RunKind, now: datetime) -> list[Wait]:
     if (unserved := _unserved(run, now)) is not None:
         waits.append(unserved)
     return waits
+
+
+def add_waits(runs: Iterable[Run], now: datetime) -> None:
+    """Gives queued runs of a list the first thing in their way, as `waits`.
+
+    A moment to wait for is known from the row alone; other things are looked up for the first few runs only.
+    """
+    looked_up = 0
+    for run in runs:
+        if run.status != RunStatus.QUEUED:
+            continue
+        shown: Any = run
+        if run.not_before is not None and run.not_before > now:
+            shown.waits = _until(run, None, run.not_before, now)
+        elif looked_up < MOST_LOOKED_UP:
+            looked_up += 1
+            shown.waits = next((wait.text for wait in run_waits(run, get_kind(run.kind), now)), "")
 
 
 def _until(run: Run, job: Any, not_before: datetime, now: datetime) -> str:
@@ -103,8 +125,11 @@ def _unserved(run: Run, now: datetime) -> Wait | None:
     if any(host.seen_at > silent_since for host in serving) or (queue == DEFAULT_QUEUE and not serving):
         return None
     if not serving:
-        return Wait(text=f"Waits for a worker of the queue {queue}: no host serves it. Start one there.")
+        return Wait(
+            text=f"Waits for a worker of the queue {queue}: no host serves it. Start one there.", needs_worker=True
+        )
     return Wait(
+        needs_worker=True,
         text=f"Waits for a worker of the queue {queue}: {serving[0].hostname}, which serves it, has been silent for "
-        f"{spoken(now - serving[0].seen_at, space=NO_BREAK)}."
+        f"{spoken(now - serving[0].seen_at, space=NO_BREAK)}.",
     )

@@ -14,6 +14,7 @@ from accounts.permissions import requires_api
 from backups import models, schemas
 from backups.api.copies import router as copies_router
 from backups.api.job_actions import router as job_actions_router
+from backups.api.run_actions import router as run_actions_router
 from backups.services import jobs, options, storages, targets
 from backups.services.errors import refuse
 from backups.services.policy_record import policies_recorded
@@ -25,6 +26,7 @@ from scheduling.registry import get_kind
 router = Router()
 router.add_router("", copies_router)
 router.add_router("", job_actions_router)
+router.add_router("", run_actions_router)
 
 
 # --- Storages -----------------------------------------------------------------------------------------------------

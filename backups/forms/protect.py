@@ -43,6 +43,9 @@ class ProtectForm(forms.Form):
         widget=forms.TextInput(attrs={"class": "mono", "spellcheck": "false", "autocomplete": "off"}),
         help_text="Minute, hour, day of month, month, day of week; or <code>@daily</code> and the like.",
     )
+    anyway = forms.BooleanField(
+        label="Save it all the same (the path is on another host, or not mounted now)", required=False
+    )
     run_now = forms.BooleanField(label="Make the first backup now", required=False, initial=True)
 
     def __init__(self, *args: Any, zone: str, **kwargs: Any) -> None:

@@ -15,7 +15,7 @@ from backups.services.options import retention_clean
 from backups.services.protections import holds_clear_way
 from scheduling.cron import ScheduleError, load_zone, parse_cron
 from scheduling.job_settings import copy_name, followers_clear_way, settings_clean, settings_of
-from scheduling.ledger import runs_clear_way
+from scheduling.ledger import runs_clear_way, runs_reconsider
 
 
 def job_create(
@@ -70,6 +70,7 @@ def job_set(*, job: BackupJob, **settings: Any) -> BackupJob:
         for field, value in clean.items():
             setattr(changed, field, value)
         changed.save(update_fields=[*clean, "updated_at"])
+        runs_reconsider(kind_name=BackupRun.KIND, job=changed)
     return changed
 
 
@@ -189,6 +190,7 @@ def _save(
         with transaction.atomic():
             job.save()
             job.targets.set(targets)
+            runs_reconsider(kind_name=BackupRun.KIND, job=job)
     except IntegrityError as error:
         raise refuse("name", taken) from error
     return job

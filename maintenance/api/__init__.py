@@ -20,6 +20,7 @@ from maintenance import models, services
 from maintenance.api.job_actions import router as job_actions_router
 from maintenance.api.plans import compare_router
 from maintenance.api.plans import router as plans_router
+from maintenance.api.run_actions import router as run_actions_router
 from maintenance.approvals import PlanChangedError, plan_confirm, plan_preview
 from maintenance.cleanup_tally import MAX_LISTED
 from maintenance.plans import pair_params
@@ -54,6 +55,7 @@ router = Router(tags=["Maintenance"])
 retention_router = Router(tags=["Retention"])
 router.add_router("", plans_router)
 router.add_router("", job_actions_router)
+router.add_router("", run_actions_router)
 retention_router.add_router("", compare_router)
 
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from accounts.permissions import requires
-from scheduling.calendar_days import MONTH, WEEK, Asked
+from scheduling.calendar_days import JOB_CHIPS, MONTH, WEEK, Asked
 from scheduling.calendar_page import calendar
+from scheduling.choosing import jobs_like
 from scheduling.days import day_of, day_parse
 from scheduling.exchange import render_region, wants_region
 from scheduling.filters import Chip, chips, link, number
 from scheduling.views.kinds import visible_kinds
 
-JOB_CHIPS = 12
 VIEWS = ((MONTH, "Month"), (WEEK, "Week"))
 
 
@@ -25,6 +26,12 @@ def calendar_(request: HttpRequest) -> HttpResponse:
     now, zone = timezone.now(), timezone.get_current_timezone()
     kinds = visible_kinds(request.user)
     chosen = [kind for kind in kinds if kind.kind == request.GET.get("kind")]
+    typed = " ".join(request.GET.get("job", "").replace("\0", "").split())[:120]
+    if chosen and number(typed) is not None:
+        typed = ""
+    several = jobs_like(typed, chosen or kinds) if typed else []
+    if len(several) == 1:
+        return redirect(link(request, kind=several[0].kind.kind, job=several[0].pk))
     asked = Asked(
         view=WEEK if request.GET.get("view") == WEEK else MONTH,
         day=day_parse(request.GET.get("date")) or day_of(now, zone),
@@ -35,9 +42,9 @@ def calendar_(request: HttpRequest) -> HttpResponse:
     found = calendar(asked, zone=zone, zone_name=timezone.get_current_timezone_name(), now=now)
     every_job = Chip(label="All", url=link(request, job=""), active=asked.job is None)
     some_jobs = [
-        Chip(label=name, url=link(request, kind=kind, job=pk), active=pk == asked.job)
-        for kind, pk, name in found.jobs[:JOB_CHIPS]
+        Chip(label=name, url=link(request, kind=kind, job=pk), active=pk == asked.job) for kind, pk, name in found.jobs
     ]
+    too_many = len(some_jobs) > JOB_CHIPS
     context = {
         "calendar": found,
         "asked": asked,
@@ -48,7 +55,10 @@ def calendar_(request: HttpRequest) -> HttpResponse:
             for view, label in VIEWS
         ],
         "kind_chips": chips(request, "kind", [(kind.kind, kind.label) for kind in kinds], asked.kind, job=""),
-        "job_chips": [every_job, *some_jobs] if some_jobs else [],
+        "job_chips": [every_job, *some_jobs] if some_jobs and not too_many else [],
+        "finds_jobs": asked.job is None and (too_many or not found.names_all or bool(typed)),
+        "typed": typed,
+        "several": [(choice, link(request, kind=choice.kind.kind, job=choice.pk)) for choice in several],
         "clear_url": link(request, kind="", job="") if asked.kind else "",
         "previous_url": link(request, date=found.previous),
         "following_url": link(request, date=found.following),

@@ -74,7 +74,7 @@ def _now(run: Run, kind: RunKind, lines: Lines, level: str) -> dict[str, Any]:
         "run": run,
         "kind": kind,
         "headline": headline(run),
-        "moments": run_timeline(run, now),
+        "moments": run_timeline(run, now, served=not any(wait.needs_worker for wait in waits)),
         "waits": waits,
         "bar": progress_bar(run.progress, now) if run.status == RunStatus.RUNNING else None,
         "poll_url": f"{address}{query}" if run.is_open or lines.more else "",

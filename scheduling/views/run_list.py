@@ -28,6 +28,7 @@ from scheduling.registry import RunKind, get_kind
 from scheduling.run_filter import Asked, has_targets, read_filter
 from scheduling.search import excerpt, words_of
 from scheduling.views.kinds import visible_kinds
+from scheduling.waiting import add_waits
 
 FILTERS = ("kind", "job", "target", "host", "status", "outcome", "trigger", "from", "to", "q")
 HOST_ID = re.compile(r"[0-9a-f]{16,64}", re.ASCII)
@@ -110,13 +111,19 @@ def run_choices(request: HttpRequest) -> HttpResponse:
 @requires("scheduling.view_schedulerstate")
 @require_safe
 def run_export(request: HttpRequest) -> HttpResponseBase:
-    """Every run that the filters of the list leave, as a file; written while it is read, so of any length."""
+    """Every run that the filters of the list leave, as a file; written while it is read, so of any length.
+
+    A program does not see what a page would say about a filter that makes no sense, so then there is no file: 400.
+    """
     kinds = visible_kinds(request.user)
-    asked, _ = _named(read_filter(request.GET, kinds=kinds, zone=timezone.get_current_timezone()), kinds)
+    asked, several = _named(read_filter(request.GET, kinds=kinds, zone=timezone.get_current_timezone()), kinds)
+    if asked.problems:
+        lines_said = [*asked.problems, *(f"- {choice.name}" for _, choice in several), "Nothing was exported."]
+        return HttpResponse("\n".join(lines_said) + "\n", status=400, content_type="text/plain; charset=utf-8")
     form = request.GET.get("format", "")
     form = form if form in EXPORTS else "csv"
     content_type, lines = EXPORTS[form]
-    listings = {} if asked.job_text or asked.target_text else asked.filter.listings(kinds)
+    listings = asked.filter.listings(kinds)
     name = f"keepwell-runs-{timezone.localdate():%Y-%m-%d}.{form}"
     return StreamingHttpResponse(
         lines(every_run(listings)),
@@ -199,8 +206,9 @@ def _rows(text: str) -> Callable[[Any], Any]:
 
 
 def _add_words(page: RunPage, text: str) -> None:
-    """How far each running run is, and where in its log each found one has the words."""
+    """How far each running run is, what queued ones wait for, and where in its log each found one has the words."""
     words, now = words_of(text), timezone.now()
+    add_waits(page.runs, now)
     for run in page.runs:
         shown: Any = run
         if run.is_active:

@@ -20,6 +20,8 @@ function tell(status, text, link) {
 }
 
 function signedOut(address) {
+  // What is shown stands still from here on: nothing may look as if it were going on.
+  document.body.dataset.stale = "";
   const link = document.createElement("a");
   link.className = "notice-action";
   link.href = address;
@@ -50,5 +52,7 @@ document.addEventListener("htmx:responseError", (event) => {
   );
 });
 document.addEventListener("htmx:afterRequest", (event) => {
-  if (event.detail.successful) region().querySelector("[data-unanswered]")?.remove();
+  if (!event.detail.successful) return;
+  delete document.body.dataset.stale;
+  region().querySelector("[data-unanswered]")?.remove();
 });

@@ -96,6 +96,8 @@ OPERATION_VERBS = {
     "duplicate": "add",
     "pause": "change",
     "resume": "change",
+    "cancel": "run",
+    "again": "run",
 }
 # Pages whose name says something else: both make rows, or the first look at what one may change.
 OTHERWISE = {

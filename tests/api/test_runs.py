@@ -70,6 +70,7 @@ def test_a_status_of_what_is_not_over_is_taken_exactly(status: str, root: JsonCl
     "query",
     [
         {"before": "x"},
+        {"before": "zz", "limit": 1},
         {"before": "1.rocket.1"},
         {"before": "1.5"},
         {"kind": "rocket"},
@@ -130,3 +131,64 @@ def test_a_page_of_many_runs_needs_few_queries(root: JsonClient, django_assert_m
         assert len(keys(root.get("/runs"))) == 40
     with django_assert_max_num_queries(8):
         assert len(root.get("/backup-runs").json()["items"]) == 20
+
+
+OF_EACH_KIND = pytest.mark.parametrize(
+    ("address", "factory"), [("/backup-runs", BackupRunFactory), ("/maintenance/runs", MaintenanceRunFactory)]
+)
+
+
+@OF_EACH_KIND
+def test_a_run_is_cancelled_once_and_the_answer_says_how_it_stands(
+    root: JsonClient, address: str, factory: Any
+) -> None:
+    waiting, running = factory(), factory(running=True)
+    answer = root("POST", f"{address}/{waiting.pk}/cancel")
+    assert (answer.status_code, answer.json()["id"], answer.json()["status"]) == (202, waiting.pk, "cancelled")
+    for _ in range(2):
+        answer = root("POST", f"{address}/{running.pk}/cancel")
+        assert (answer.status_code, answer.json()["status"]) == (202, "cancelling")
+    running.refresh_from_db()
+    assert running.cancelled_by == "root"
+    answer = root("POST", f"{address}/{waiting.pk}/cancel")
+    assert answer.status_code == 409
+    assert "had ended before it could be cancelled" in answer.json()["detail"]
+    assert root("POST", f"{address}/4711/cancel").status_code == 404
+
+
+@OF_EACH_KIND
+def test_a_run_is_done_again_with_the_same_request(root: JsonClient, address: str, factory: Any) -> None:
+    ended = factory(failed=True)
+    answer = root("POST", f"{address}/{ended.pk}/again")
+    assert answer.status_code == 202
+    queued = type(ended).objects.get(pk=answer.json()["id"])
+    assert (queued.job_id, queued.parent_id, queued.trigger, queued.requested_by, queued.status) == (
+        ended.job_id,
+        ended.pk,
+        "api",
+        "root",
+        "queued",
+    )
+    assert root("POST", f"{address}/{ended.pk}/again").json()["id"] == queued.pk
+    assert root("POST", f"{address}/4711/again").status_code == 404
+
+
+@OF_EACH_KIND
+def test_what_cannot_be_done_again_is_refused_in_words(root: JsonClient, address: str, factory: Any) -> None:
+    running, orphan, ended = factory(running=True), factory(failed=True, job=None), factory(failed=True)
+    factory(job=ended.job, params={"only": "this"})
+    count = type(ended).objects.count()
+    for run, says in ((running, "has not ended"), (orphan, "was deleted"), (ended, "something else to do")):
+        answer = root("POST", f"{address}/{run.pk}/again")
+        assert answer.status_code == 409
+        assert says in answer.json()["detail"]
+    assert type(ended).objects.count() == count
+
+
+@OF_EACH_KIND
+def test_who_may_only_look_neither_cancels_nor_repeats(viewer: JsonClient, address: str, factory: Any) -> None:
+    run = factory()
+    for verb in ("cancel", "again"):
+        assert viewer("POST", f"{address}/{run.pk}/{verb}").status_code == 403
+    run.refresh_from_db()
+    assert run.status == RunStatus.QUEUED

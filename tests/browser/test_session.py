@@ -29,6 +29,7 @@ def test_a_page_that_is_brought_up_to_date_says_that_it_is_not_any_more_and_stop
     visitor.open(run.get_absolute_url())
     Session.objects.all().delete()
     page.get_by_text("You were signed out, so this page is not updated any more.").wait_for()
+    assert page.evaluate("getComputedStyle(document.querySelector('.badge .shape')).animationName") == "none"
     assert asked(page, 5) == []
     assert page.get_by_role("heading", name="is running").is_visible()
     assert page.locator("input[name=password]").count() == 0

@@ -81,3 +81,45 @@ def test_cookies_are_kept_from_scripts_and_other_sites(client: Any, django_user_
     cookie = answer.cookies["keepwell_session"]
     assert cookie["httponly"] is True
     assert cookie["samesite"] == "Lax"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("KEEPWELL_WORKERS", "abc", "KEEPWELL_WORKERS is 'abc'. Use a whole number, for example 4."),
+        ("KEEPWELL_PORT", "99999", "KEEPWELL_PORT is 99999. Use 65535 or less."),
+        ("KEEPWELL_ENGINE", "procrastinate", "PostgreSQL"),
+        ("DATABASE_URL", "foo://x", "DATABASE_URL"),
+    ],
+)
+@pytest.mark.parametrize("command", ["serve", "check"])
+def test_a_wrong_setting_ends_every_command_with_one_sentence(
+    tmp_path: Path, command: str, name: str, value: str, says: str
+) -> None:
+    done = manage(tmp_path, command, **{name: value})
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stdout == ""
+
+
+def test_a_mistake_in_the_program_keeps_its_traceback(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("1 / 0\n")
+    done = manage(tmp_path, "check", DJANGO_SETTINGS_MODULE="broken", PYTHONPATH=str(tmp_path))
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert "ZeroDivisionError" in done.stderr
+
+
+def manage(folder: Path, command: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    left_out = ("KEEPWELL_", "DATABASE_URL", "DJANGO_SETTINGS_MODULE")
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
+    return subprocess.run(
+        [sys.executable, "manage.py", command],
+        env={**plain, "KEEPWELL_DATA": str(folder / "data"), **environ},
+        cwd=loaded.BASE_DIR,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )

@@ -216,6 +216,35 @@ def test_kind_and_job_narrow_what_ran_and_what_is_to_run(client: Client) -> None
     assert names(f"?kind=backup&job={web.pk}&view=week") == {"web"}
 
 
+def job_chips(text: str) -> list[str]:
+    bar = re.search(r'aria-label="Job">.*?</nav>', text, re.S)
+    return re.findall(r'class="chip"[^>]*>([^<]*)', bar[0]) if bar else []
+
+
+@pytest.mark.parametrize("view", ["month", "week"])
+def test_all_jobs_of_the_period_can_be_chosen_also_those_that_no_cell_has_room_for(client: Client, view: str) -> None:
+    for number in range(5):
+        ended(BackupJobFactory(name=f"ran {number}", schedule=""), NOW - timedelta(days=1))
+        BackupJobFactory(name=f"to come {number}", schedule=f"{number} 4 * * *")
+    text = page(client, f"?view={view}")
+    assert job_chips(text) == ["All", *(f"{what} {number}" for what in ("ran", "to come") for number in range(5))]
+    assert 'id="calendar-job"' not in text
+
+
+def test_one_of_many_jobs_is_found_by_its_name(client: Client) -> None:
+    jobs = [BackupJobFactory(name=f"job {number:02d}", schedule="0 4 * * *") for number in range(14)]
+    text = page(client)
+    assert job_chips(text) == []
+    assert 'id="calendar-job"' in text
+    answer = client.get(f"{URL}?view=week&job=b+07")
+    assert answer.status_code == 302
+    assert f"job={jobs[7].pk}" in answer["Location"]
+    assert "kind=backup" in answer["Location"]
+    assert job_chips(client.get(answer["Location"]).content.decode()) == ["All", "job 07"]
+    assert "fits several jobs" in page(client, "?job=job+1")
+    assert "No job has a name with “&lt;x&gt;” in it" in page(client, "?job=%3Cx%3E%00")
+
+
 def test_every_choice_is_in_the_address_and_stays_there(client: Client) -> None:
     job = BackupJobFactory(name="etc")
     text = page(client, f"?view=week&date=2026-11-10&kind=backup&job={job.pk}").replace("&amp;", "&")

@@ -136,6 +136,24 @@ def test_the_run_table_asks_again_only_while_a_run_is_open(admin_client: Client)
     assert 'data-status="succeeded"' in html
 
 
+def test_the_run_table_asks_seldom_while_all_that_is_open_waits_for_later(admin_client: Client) -> None:
+    MaintenanceRunFactory(not_before=timezone.now() + timedelta(hours=20))
+    assert 'hx-trigger="every 60s"' in page(admin_client)
+
+
+def test_a_job_that_cannot_be_deleted_can_be_switched_off_instead(admin_client: Client) -> None:
+    url = f"{URL}retention_cleanup_nightly/"
+    text = admin_client.get(f"{url}delete/").content.decode()
+    assert "cannot be deleted. Switch its schedule off instead." in text
+    assert "It never runs again" not in text
+    assert "Delete the job" not in text
+    assert f'action="{url}toggle/"' in text
+    assert "Switch off</button>" in text
+    answer = admin_client.post(f"{url}toggle/", {"enabled": "0"}, follow=True)
+    assert answer.status_code == 200
+    assert "Switch off</button>" not in admin_client.get(f"{url}delete/").content.decode()
+
+
 def test_htmx_gets_the_run_table_and_not_the_jobs(admin_client: Client) -> None:
     response = admin_client.get(URL, headers=HX)
     assert "HX-Request" in response["Vary"]

@@ -143,3 +143,34 @@ def test_the_first_storage_is_chosen(client: Client, tmp_path: Path) -> None:
     text = client.get(URL).content.decode()
     assert f'value="{first.pk}" selected' in text
     assert f'value="{second.pk}" selected' not in text
+
+
+def test_a_path_that_is_not_there_is_said_and_saved_only_when_asked_once_more(
+    client: Client, storage: Storage, tmp_path: Path
+) -> None:
+    nowhere = str(tmp_path / "nowhere")
+    answer = client.post(URL, filled(tmp_path, paths=nowhere))
+    text = answer.content.decode()
+    assert answer.status_code == 422
+    assert nowhere in text
+    assert "Nothing is saved yet." in text
+    assert 'name="anyway"' in text
+    assert not Target.objects.exists()
+    for run_now in ("on", ""):
+        Target.objects.all().delete()
+        answer = client.post(
+            URL, filled(tmp_path, paths=nowhere, name=f"far{run_now}", anyway="on", run_now=run_now), follow=True
+        )
+        assert answer.status_code == 200
+        said = [str(message) for message in answer.context["messages"]]
+        assert "is saved. Nothing of it can be copied on this machine for now." in said[0]
+        assert "protected" not in said[0]
+        BackupRun.objects.all().delete()
+        BackupJob.objects.all().delete()
+
+
+def test_the_box_to_save_all_the_same_is_not_shown_before_it_is_of_use(
+    client: Client, storage: Storage, tmp_path: Path
+) -> None:
+    assert 'name="anyway"' not in client.get(URL).content.decode()
+    assert 'name="anyway"' not in client.post(URL, filled(tmp_path, name="")).content.decode()

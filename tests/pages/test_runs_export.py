@@ -110,3 +110,22 @@ def test_memory_does_not_grow_with_the_number_of_runs(admin_client: Client) -> N
     tracemalloc.stop()
     assert size > 24_000_000
     assert peak < 12_000_000
+
+
+def test_a_filter_that_makes_no_sense_gives_no_file_but_the_words_of_the_page(admin_client: Client) -> None:
+    BackupRunFactory(failed=True)
+    answer = admin_client.get("/runs/export/?status=faild&from=2027-13-01&job=nobody&format=json")
+    assert answer.status_code == 400
+    assert answer["Content-Type"] == "text/plain; charset=utf-8"
+    said = answer.content.decode()
+    assert "There is no status “faild”" in said
+    assert "“2027-13-01” is not a date" in said
+    assert "No job has a name with “nobody” in it." in said
+
+
+def test_a_name_that_fits_several_jobs_gives_no_file_but_their_names(admin_client: Client) -> None:
+    for name in ("photos-a", "photos-b"):
+        BackupJobFactory(name=name)
+    answer = admin_client.get("/runs/export/?job=photos")
+    assert answer.status_code == 400
+    assert "- photos-a\n- photos-b\n" in answer.content.decode()

@@ -115,3 +115,16 @@ def test_forward_and_backward_agree(moment: datetime, zone: str, schedule: str) 
 
 def test_words_describe_the_schedule() -> None:
     assert "02:30" in parse_cron("30 2 * * *").words
+
+
+@pytest.mark.parametrize(
+    ("schedule", "words"),
+    [
+        ("0 2 1 1 1", "At 02:00 on the 1st day of month or on Monday in January"),
+        ("0 2 1,15 * 1,3", "At 02:00 on the 1st and the 15th day of month or on Monday and Wednesday"),
+        ("0 2 1 * *", "At 02:00 on the 1st day of every month"),
+        ("0 2 */2 * 1", "At 02:00 on every 2nd day of month if it's on Monday"),
+    ],
+)
+def test_words_say_or_where_a_day_or_a_weekday_is_enough(schedule: str, words: str) -> None:
+    assert parse_cron(schedule).words == words

@@ -20,7 +20,7 @@ from django.db import connection
 from django.utils import timezone
 
 from scheduling import holders, keeper, ledger, stopping
-from scheduling.choices import RunStatus
+from scheduling.choices import RunStatus, RunTrigger
 from scheduling.context import RunContext, RunResult, RunStoppedError
 from scheduling.executing import execute_run
 from scheduling.keeper import Keeper, live_runs
@@ -308,7 +308,19 @@ def test_a_run_that_overruns_its_time_is_stopped_and_failed_and_tried_again(
     assert ended.retries.count() == 1
 
 
-def test_a_shutdown_cancels_what_runs_and_tries_nothing_again(kind_changed: Changed) -> None:
+@pytest.mark.parametrize(
+    ("kind", "trigger", "again"),
+    [
+        ("backup", RunTrigger.SCHEDULE, True),
+        ("backup", RunTrigger.MANUAL, True),
+        ("backup", RunTrigger.COMMAND, False),
+        ("maintenance", RunTrigger.SCHEDULE, False),
+    ],
+)
+def test_a_shutdown_cancels_what_runs_and_tries_it_again_at_once_unless_it_deletes(
+    kind_changed: Changed, kind: str, trigger: RunTrigger, again: bool
+) -> None:
+    """A host that is restarted at night must not cost the night's backup, whatever the job says of retries."""
     shutdown = threading.Event()
 
     def perform(_run: Any, context: RunContext) -> RunResult:
@@ -316,12 +328,14 @@ def test_a_shutdown_cancels_what_runs_and_tries_nothing_again(kind_changed: Chan
         context.checkpoint()
         raise AssertionError("it was asked to stop")
 
-    kind_changed("backup", perform=perform)
-    run = execute_run("backup", ask(BackupJobFactory(retry_count=3)).pk, stop=shutdown)
+    kind_changed(kind, perform=perform)
+    job = make_job(kind)
+    run = execute_run(kind, ask(job, trigger, slot=timezone.now()).pk, stop=shutdown)
     assert run is not None
     assert run.status == RunStatus.CANCELLED
     assert "Keepwell was shut down" in run.message
-    assert not run.retries.exists()
+    assert ("It is tried again by itself." in run.message) is again
+    assert list(run.retries.values_list("status", "attempt", "not_before")) == ([("queued", 1, None)] if again else [])
 
 
 def test_nothing_is_begun_after_the_stop(kind_changed: Changed) -> None:

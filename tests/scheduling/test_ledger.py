@@ -291,6 +291,13 @@ def test_a_run_of_another_host_that_began_without_a_lease_is_judged_by_that_host
     assert run.status == status
 
 
+def test_the_log_of_a_lost_run_ends_with_why() -> None:
+    run = MaintenanceRunFactory(running=True)
+    run.log_lines.create(seq=7, at=timezone.now(), text="at work")
+    assert runs_mark_lost() == 1
+    assert list(run.log_lines.values_list("seq", "level")) == [(7, "info"), (8, "error")]
+
+
 def test_a_run_whose_lease_is_renewed_while_it_is_judged_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who looks may be stopped between looking and marking."""
     run = MaintenanceRunFactory(running=True, lease_until=timezone.now())

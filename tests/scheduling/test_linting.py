@@ -69,6 +69,14 @@ def test_a_lone_nightly_job_needs_no_advice() -> None:
             id="at the same minute once a week",
         ),
         pytest.param(
+            subject("30 2 * * *"),
+            [other("30 2 * * *", name="bad", count=3), other("30 2 * * 0", name="home")],
+            "On Tue 24 Nov at 02:30 bad and 2 more start as well, on the same storage. At some of its times it meets "
+            "1 other job there as well. 02:40 is free.",
+            "40 2 * * *",
+            id="others at some of its times",
+        ),
+        pytest.param(
             subject("0 3 * * 0", zone=BERLIN),
             [other("0 2 * * 0", takes=minutes(10)), other("0 3 * * 0", name="home", takes=minutes(5))],
             "On Sun 29 Nov at 03:00 photos starts as well, on the same storage. 03:10 is free.",

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
+from backups.models import BackupRun
+from backups.services.jobs import job_set
 from scheduling.choices import BY_ITSELF, Overlap, RunStatus, RunTrigger
 from scheduling.context import RunContext, RunResult
 from scheduling.dispatch import scheduled_dispatch
@@ -174,6 +176,27 @@ def test_a_window_that_was_taken_away_meanwhile_holds_nothing_back() -> None:
     run = tick(job, 3.9)
     type(job).objects.update(window_start=None, window_end=None)
     assert claim(run, now=at(5)) is not None
+
+
+@pytest.mark.parametrize("change", [{"window_start": None, "window_end": None}, {"window_start": time(1)}])
+def test_a_window_that_is_changed_frees_what_waits_for_it(change: dict[str, Any]) -> None:
+    """Otherwise a run would wait for the old opening, and every further time be skipped for its sake."""
+    job = night_job()
+    run = tick(job, 12)
+    BackupRun.objects.update(not_before=timezone.now() + timedelta(hours=10))
+    job_set(job=job, **change)
+    run.refresh_from_db()
+    assert run.not_before is None
+    assert claim(run, now=at(2)) is not None
+
+
+def test_a_job_that_is_changed_leaves_a_retry_its_delay() -> None:
+    job = BackupJobFactory(retry_count=1, retry_delay=60)
+    failed = claim(ask(job))
+    finish(failed, RunStatus.FAILED)
+    job_set(job=job, retry_delay=30)
+    retry = failed.retries.get()
+    assert retry.not_before == retry.queued_at + timedelta(minutes=30)
 
 
 # --- Blackout dates -------------------------------------------------------------------------------

@@ -36,6 +36,12 @@ def minutes(count: float) -> datetime:
     return NOON + timedelta(minutes=count)
 
 
+@pytest.mark.parametrize(("served", "note"), [(True, "next"), (False, "when a worker serves the queue")])
+def test_a_run_is_next_only_where_a_worker_serves_its_queue(served: bool, note: str) -> None:
+    run = BackupRun(queued_at=NOON, trigger=RunTrigger.MANUAL)
+    assert [moment.note for moment in run_timeline(run, NOON, served=served) if moment.name == "Starts"] == [note]
+
+
 def test_a_scheduled_run_tells_how_late_it_was_and_how_long_it_took() -> None:
     assert timeline(
         trigger=RunTrigger.SCHEDULE,
