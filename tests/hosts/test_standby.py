@@ -80,7 +80,10 @@ def test_a_stopped_scheduler_that_wakes_stands_by(fleet: Fleet) -> None:
 
 def test_a_scheduler_whose_lock_is_cut_stops_its_clock_within_seconds(fleet: Fleet) -> None:
     active, standby = pair(fleet)
-    cut = fleet.all("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted")
+    cut = fleet.all(
+        "SELECT pg_terminate_backend(lock.pid) FROM pg_locks lock JOIN pg_database db ON db.oid = lock.database "
+        "WHERE lock.locktype = 'advisory' AND lock.granted AND db.datname = current_database()"
+    )
     assert len(cut) == 1
     wait_for(lambda: "the clock is off" in fleet.log("nas1"), 3, "the end of the clock")
     wait_for(lambda: roles(fleet) == ["scheduler", "standby"], 10, "one of them being active")
