@@ -19,7 +19,7 @@ def main() -> None:
         # Once the settings are read, it is a mistake in the program, and where it was made is of interest.
         if settings.configured:
             raise
-        print(error, file=sys.stderr)
+        sys.stderr.write(f"{error}\n")
         sys.exit(2)
 
 

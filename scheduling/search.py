@@ -48,7 +48,7 @@ class Search:
         above, below = self._keys(kind, place, newer)
         make = _on_postgresql if vendor == "postgresql" else _on_sqlite
         texts: Any = self.runs.model._meta.get_field("text").related_model
-        statement, values = make(texts._meta.db_table, self.words, self._facets(), above, below, newer, limit)
+        statement, values = make(texts._meta.db_table, self.words, self._facets(vendor), above, below, newer, limit)
         if not self.ended_only:
             waiting = self._open(kind, place, newer=newer).values("pk").query
             more, more_values = waiting.get_compiler(self.runs.db).as_sql()
@@ -61,8 +61,13 @@ class Search:
         """Those that are not over."""
         return self.runs.filter(pk__in=self._open("", None, newer=False).values("pk"))
 
-    def _facets(self) -> tuple[str, ...]:
-        return self.facets if self.target is None else (*self.facets, facet("t", str(self.target)))
+    def _facets(self, vendor: str) -> tuple[str, ...]:
+        if self.target is None:
+            return self.facets
+        target = facet("t", str(self.target))
+        if vendor == "postgresql":
+            return tuple(f"{target}{each}" for each in self.facets) or (target,)
+        return (*self.facets, target)
 
     def _keys(self, kind: str, place: Cursor | None, newer: bool) -> tuple[int, int]:
         """The keys between which to look, themselves left out."""

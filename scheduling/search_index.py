@@ -28,6 +28,15 @@ BODY_LENGTH = 16_000
 # PostgreSQL: stretches of time as powers of two, in microseconds: about 2.4 hours, 19 hours, 6 days, 51 days
 # and 13 months.
 STRETCHES = (33, 36, 39, 42, 45)
+# So many runs of a stretch are read and sorted at most.
+MOST_READ = 300
+# PostgreSQL: the columns of a run that have an index in the order of time, beside those of the model.
+PAIRS = (
+    ("host",),
+    ("trigger",),
+    ("host", "trigger"),
+    *((one, other) for one in ("job_id", "status", "outcome") for other in ("host", "trigger")),
+)
 BATCH = 5000
 
 _TERMINAL = ", ".join(f"'{status.value}'" for status in TERMINAL)
@@ -60,6 +69,8 @@ def remove(schema_editor: Any, tables: Tables) -> None:
         _execute(schema_editor, f"DROP FUNCTION IF EXISTS {tables.runs}_text()")
         _execute(schema_editor, f"DROP FUNCTION IF EXISTS {tables.texts}_search(tsquery, bigint, bigint, boolean, int)")
         _execute(schema_editor, f"ALTER TABLE {tables.texts} DROP COLUMN IF EXISTS words")
+        for columns in PAIRS:
+            _execute(schema_editor, f"DROP INDEX IF EXISTS {tables.runs}_{'_'.join(columns)}")
     else:
         for name in (*names, f"{tables.texts}_insert", f"{tables.texts}_delete"):
             _execute(schema_editor, f"DROP TRIGGER IF EXISTS {name}")
@@ -136,7 +147,11 @@ def _facets(vendor: str, tables: Tables, run: str) -> str:
     ]
     if tables.targets:
         of_target = f"'{MARK}t' || CAST(target_id AS {text})"
-        gather = f"string_agg({of_target}, ' ')" if vendor == "postgresql" else f"group_concat({of_target}, ' ')"
+        gather = f"group_concat({of_target}, ' ')"
+        if vendor == "postgresql":
+            # With each other facet as well: GIN is slow to find what two long lists have in common.
+            pairs = ", ".join(f"{of_target} || {token}" for token in tokens)
+            gather = f"string_agg(concat_ws(' ', {of_target}, {pairs}), ' ')"
         tokens.append(f"(SELECT {gather} FROM {tables.targets} WHERE run_id = {run}.id AND target_id IS NOT NULL)")
     if vendor == "postgresql":
         # What a key is shifted by to give its stretch; see the search function.
@@ -189,6 +204,13 @@ def _install_postgresql(schema_editor: Any, tables: Tables) -> None:
     )
     # Without the list of pending entries, which every search would read from end to end.
     _execute(schema_editor, f"CREATE INDEX {texts}_words ON {texts} USING gin (words) WITH (fastupdate = off)")
+    # For the same reason these have indexes of the ordinary sort, which on SQLite the words do without.
+    for columns in PAIRS:
+        name = f"{tables.runs}_{'_'.join(columns)}"
+        _execute(
+            schema_editor,
+            f"CREATE INDEX {name} ON {tables.runs} ({', '.join(columns)}, queued_at DESC, id DESC)",
+        )
     _execute(schema_editor, _search_function(texts))
     _execute(
         schema_editor,
@@ -214,13 +236,13 @@ def _search_function(texts: str) -> str:
     """From one end of the keys between `above` and `below` to the other, a stretch at a time, each found by the GIN
     index, until `wanted` runs are found.
 
-    Short stretches come first, so that a common word costs no more than a rare one; then they grow. Those of `top` are
-    at most some 150 over the whole history, and few runs are read to sort one; eight of them in one are first asked
-    whether they have anything at all, so that an absent word does not cost more either. The planner, which does not
-    see how the words lie in time, is kept from reading the table instead.
+    Short stretches come first, so that a common word costs no more than a rare one; then they grow to those that hold
+    some fiftieth of the history, so that an absent word does not either. A stretch with more than a few hundred runs is
+    gone through in shorter ones: no more than that are ever read and sorted. The planner, which does not see how the
+    words lie in time, is kept from reading the table instead.
     """
     low, high = STRETCHES[0], STRETCHES[-1]
-    stretch = f"('''{MARK}b' || level || ':' || (place >> level) || '''')::tsquery"
+    matches = f"words @@ (query && ('''{MARK}b' || level || ':' || (place >> level) || '''')::tsquery)"
     return f"""
         CREATE FUNCTION {texts}_search(query tsquery, above bigint, below bigint, newer boolean, wanted int)
         RETURNS SETOF bigint LANGUAGE plpgsql STABLE ROWS 50
@@ -234,18 +256,23 @@ def _search_function(texts: str) -> str:
             IF hi IS NULL OR lo IS NULL OR hi < lo THEN
                 RETURN;
             END IF;
-            WHILE top < {high - 3} AND ((hi - lo) >> (top + {KEY_ID_BITS})) > 150 LOOP
+            WHILE top < {high} AND ((hi - lo) >> (top + {KEY_ID_BITS})) > 50 LOOP
                 top := top + 3;
             END LOOP;
             place := CASE WHEN newer THEN lo >> {KEY_ID_BITS} ELSE hi >> {KEY_ID_BITS} END;
             LOOP
-                IF level > top AND EXISTS (SELECT 1 FROM {texts} WHERE words @@ (query && {stretch})) THEN
-                    level := level - 3;
-                    CONTINUE;
-                ELSIF level <= top THEN
+                hits := {MOST_READ};
+                IF level > {low} THEN
+                    SELECT count(*) INTO hits FROM (SELECT 1 FROM {texts} WHERE {matches} LIMIT {MOST_READ}) matching;
+                    IF hits = {MOST_READ} THEN
+                        level := level - 3;
+                        CONTINUE;
+                    END IF;
+                END IF;
+                IF hits > 0 THEN
                     RETURN QUERY
                         SELECT run_id FROM {texts}
-                        WHERE words @@ (query && {stretch}) AND key + 0 BETWEEN lo AND hi
+                        WHERE {matches} AND key + 0 BETWEEN lo AND hi
                         ORDER BY CASE WHEN newer THEN key ELSE -key END LIMIT left_over;
                     GET DIAGNOSTICS hits = ROW_COUNT;
                     left_over := left_over - hits;
@@ -254,13 +281,13 @@ def _search_function(texts: str) -> str:
                 IF newer THEN
                     place := ((place >> level) + 1) << level;
                     EXIT WHEN place > (hi >> {KEY_ID_BITS});
-                    WHILE level < top + 3 AND place & ((1::bigint << (level + 3)) - 1) = 0 LOOP
+                    WHILE level < top AND place & ((1::bigint << (level + 3)) - 1) = 0 LOOP
                         level := level + 3;
                     END LOOP;
                 ELSE
                     place := ((place >> level) << level) - 1;
                     EXIT WHEN place < (lo >> {KEY_ID_BITS});
-                    WHILE level < top + 3 AND (place + 1) & ((1::bigint << (level + 3)) - 1) = 0 LOOP
+                    WHILE level < top AND (place + 1) & ((1::bigint << (level + 3)) - 1) = 0 LOOP
                         level := level + 3;
                     END LOOP;
                 END IF;

@@ -15,7 +15,6 @@ from scheduling.cron import ScheduleError, load_zone
 from scheduling.holders import SILENT_SECONDS
 from scheduling.job_rules import pause_reason
 from scheduling.models import Host
-from scheduling.registry import get_kind
 from scheduling.units import spoken
 
 if TYPE_CHECKING:
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
     from scheduling.registry import RunKind
 
 DEFAULT_QUEUE = "default"
-# Runs of one list for which more than their own row is read: a few questions each.
-MOST_LOOKED_UP = 3
 NO_BREAK = "\u00a0"
 
 
@@ -62,20 +59,13 @@ def run_waits(run: Run, kind: RunKind, now: datetime) -> list[Wait]:
 
 
 def add_waits(runs: Iterable[Run], now: datetime) -> None:
-    """Gives queued runs of a list the first thing in their way, as `waits`.
-
-    A moment to wait for is known from the row alone; other things are looked up for the first few runs only.
+    """Gives queued runs of a list that wait for a moment their words, as `waits`: known from the row alone, since a
+    list has no queries to spend on one run. What else is in the way of one its own page says.
     """
-    looked_up = 0
     for run in runs:
-        if run.status != RunStatus.QUEUED:
-            continue
-        shown: Any = run
-        if run.not_before is not None and run.not_before > now:
+        if run.status == RunStatus.QUEUED and run.not_before is not None and run.not_before > now:
+            shown: Any = run
             shown.waits = _until(run, None, run.not_before, now)
-        elif looked_up < MOST_LOOKED_UP:
-            looked_up += 1
-            shown.waits = next((wait.text for wait in run_waits(run, get_kind(run.kind), now)), "")
 
 
 def _until(run: Run, job: Any, not_before: datetime, now: datetime) -> str:

@@ -1,4 +1,3 @@
-# ruff: noqa: ARG001 - every operation is handed the request, whether it needs it or not
 """What is done with a backup run: stopping it, and doing the same again."""
 
 from __future__ import annotations

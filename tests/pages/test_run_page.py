@@ -458,3 +458,8 @@ def test_a_poll_needs_few_queries(admin_client: Client, django_assert_max_num_qu
     add_lines(run, 50, start=51)
     with django_assert_max_num_queries(7):
         admin_client.get(poll, headers=HX)
+
+
+def test_a_run_whose_queue_no_worker_serves_is_not_said_to_be_next(admin_client: Client) -> None:
+    text = admin_client.get(BackupRunFactory(queue="far").get_absolute_url()).content.decode()
+    assert "when a worker serves the queue" in text

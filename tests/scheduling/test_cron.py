@@ -120,10 +120,10 @@ def test_words_describe_the_schedule() -> None:
 @pytest.mark.parametrize(
     ("schedule", "words"),
     [
-        ("0 2 1 1 1", "At 02:00 on the 1st day of month or on Monday in January"),
-        ("0 2 1,15 * 1,3", "At 02:00 on the 1st and the 15th day of month or on Monday and Wednesday"),
-        ("0 2 1 * *", "At 02:00 on the 1st day of every month"),
-        ("0 2 */2 * 1", "At 02:00 on every 2nd day of month if it's on Monday"),
+        ("0 2 1 1 1", "At 02:00 on the first day of month or on Monday in January"),
+        ("0 2 1,15 * 1,3", "At 02:00 on the first and the 15th day of month or on Monday and Wednesday"),
+        ("0 2 1 * *", "At 02:00 on the first day of every month"),
+        ("0 2 */2 * 1", "At 02:00 on every second day of month if it's on Monday"),
     ],
 )
 def test_words_say_or_where_a_day_or_a_weekday_is_enough(schedule: str, words: str) -> None:
