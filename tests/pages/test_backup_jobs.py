@@ -233,7 +233,7 @@ def test_copies_of_a_former_target_stay_in_sight(client: Client, tmp_path: Path)
     ("schedule", "zone", "says"),
     [
         ("30 2 * * *", "America/New_York", "At 02:30 every day."),
-        ("30 2 * * *", "America/New_York", "and in America/New_York"),
+        ("30 2 * * *", "America/New_York", "then in America/New_York"),
         ("", "", "Only by hand."),
         ("@daily", "", "The next 20 times"),
         ("61 * * * *", "", "the minute “61” cannot be read"),

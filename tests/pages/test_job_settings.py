@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
@@ -303,7 +302,7 @@ def test_a_default_job_is_not_deleted_and_the_page_says_why(client: Client, key:
     url = f"/maintenance-jobs/{key}/delete/"
     text = page(client, url)
     assert "cannot be deleted" in text
-    assert re.search(r'<button class="button danger"[^>]* disabled', text)
+    assert 'class="button danger"' not in text
     assert "cannot be deleted" in client.post(url, follow=True).content.decode()
     assert MaintenanceJob.objects.filter(key=key).exists()
     assert f'href="{url}"' not in page(client, "/maintenance-jobs/")

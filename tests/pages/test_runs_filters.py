@@ -116,8 +116,9 @@ def test_no_address_is_an_error(query: str, admin_client: Client) -> None:
     page(admin_client, query)
     for form in ("csv", "json", "%00"):
         answer = admin_client.get(f"/runs/export/{query}&format={form}")
-        assert answer.status_code == 200
-        b"".join(answer.streaming_content)  # type: ignore[attr-defined]
+        # A filter that makes no sense is said on the page; there is no file without it.
+        assert answer.status_code in (200, 400)
+        assert b"".join(answer)
 
 
 def test_blank_fields_of_the_form_leave_the_address(admin_client: Client) -> None:

@@ -111,8 +111,9 @@ def test_sigterm_during_a_backup_cancels_it_and_keeps_nothing_half_made(start: S
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=30)
     assert process.returncode == 0
-    run = BackupRun.objects.get()
+    run = BackupRun.objects.get(parent=None)
     assert run.status in ("cancelled", "succeeded")
+    assert [again.status for again in run.retries.all()] == (["queued"] if run.status == "cancelled" else [])
     assert not list(Path(job.storage.path).rglob("*.part"))
 
 
