@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from scheduling.choices import BY_ITSELF, RunStatus, RunTrigger
 from scheduling.cron import ScheduleError, load_zone
+from scheduling.engine.delivery import DEFAULT_QUEUE
 from scheduling.holders import SILENT_SECONDS
 from scheduling.job_rules import pause_reason
 from scheduling.models import Host
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from scheduling.models import Run
     from scheduling.registry import RunKind
 
-DEFAULT_QUEUE = "default"
 NO_BREAK = "\u00a0"
 
 
